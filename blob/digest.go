@@ -1,0 +1,56 @@
+package blob
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/zosfs/zosfs/errs"
+)
+
+// Digest is the SHA-256 of a whole blob and its name in every store, so that a blob is a
+// valid OCI blob as well. It is comparable; the zero value names nothing and is invalid.
+type Digest [sha256.Size]byte
+
+// Sum returns the digest of the whole blob p.
+func Sum(p []byte) Digest { return sha256.Sum256(p) }
+
+// ParseDigest reads the 64 lower-case hexadecimal digits that [Digest.String] writes. Any
+// other text is errs.ErrFormat, so a parsed digest is safe as a file name.
+func ParseDigest(s string) (Digest, error) {
+	var d Digest
+	if len(s) != hex.EncodedLen(len(d)) {
+		return Digest{}, fmt.Errorf("blob digest %.80q: want 64 hexadecimal digits: %w", s, errs.ErrFormat)
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return Digest{}, fmt.Errorf("blob digest %q: %q is not a lower-case hexadecimal digit: %w", s, c, errs.ErrFormat)
+		}
+	}
+	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
+		return Digest{}, fmt.Errorf("blob digest %q: %w: %w", s, err, errs.ErrFormat)
+	}
+	if d.IsZero() {
+		return Digest{}, fmt.Errorf("blob digest %q: the zero digest names nothing: %w", s, errs.ErrFormat)
+	}
+	return d, nil
+}
+
+// IsZero reports whether d is the invalid zero value.
+func (d Digest) IsZero() bool { return d == Digest{} }
+
+// String returns d as 64 lower-case hexadecimal digits.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (d *Digest) UnmarshalText(p []byte) error {
+	v, err := ParseDigest(string(p))
+	if err != nil {
+		return err
+	}
+	*d = v
+	return nil
+}
