@@ -107,9 +107,9 @@ type Source struct {
 // Counts sums an flist up.
 type Counts struct {
 	Nodes    int64 `json:"nodes"`
-	Entries  int64 `json:"entries"`  // names, the root not counted
-	Files    int64 `json:"files"`    // regular files (inodes)
-	Dirs     int64 `json:"dirs"`     // with the root
+	Entries  int64 `json:"entries"` // names, the root not counted
+	Files    int64 `json:"files"`   // regular files (inodes)
+	Dirs     int64 `json:"dirs"`    // with the root
 	Symlinks int64 `json:"symlinks"`
 	Objects  int64 `json:"objects"`
 	Chunks   int64 `json:"chunks"`

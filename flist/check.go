@@ -1,0 +1,397 @@
+package flist
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/zosfs/zosfs/blob"
+	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/internal/sqlitefile"
+)
+
+// facts is what a check learns besides that all is well.
+type facts struct {
+	digest     Digest
+	tree       TreeDigest
+	counts     Counts
+	properties map[string]string
+	sources    []Source
+}
+
+// check reads every row once and proves every rule of docs/format.md. The arrays it needs
+// for that, some 30 bytes a node and 4 a chunk, are garbage afterwards.
+func check(db *sqlitefile.DB) (facts, error) {
+	c := checker{db: db, scan: db.NewScan()}
+	c.properties = make(map[string]string)
+	for _, step := range []func() error{
+		c.checkProperties, c.checkSources, c.checkBlobs, c.checkChunks, c.checkObjects,
+		c.checkExtents, c.checkXattrs, c.checkNodes, c.checkEntries, c.checkWalk,
+	} {
+		if err := step(); err != nil {
+			return facts{}, err
+		}
+	}
+	if err := c.hashTree(); err != nil {
+		return facts{}, err
+	}
+	return c.facts, nil
+}
+
+type checker struct {
+	facts
+	db   *sqlitefile.DB
+	scan *sqlitefile.Scan
+
+	blobSizes  []int64        // by BlobID-1
+	chunkSizes []uint32       // by ChunkID-1
+	objects    []Object       // by ObjectID-1
+	sets       []chunk.Digest // by XattrSetID-1
+	nodes      []nodeFacts    // by NodeID-1
+	entries    []NodeID       // nodes of all entries, in their order
+	flat       []byte
+}
+
+type nodeFacts struct {
+	kind  uint32 // type bits
+	nlink uint32
+	links uint32 // counted
+	first uint32 // of a directory, the index of its first entry
+	count uint32 // of its entries
+}
+
+func blobOf(v sqlitefile.Value, size int) bool {
+	return v.Kind == sqlitefile.Blob && len(v.Bytes) == size
+}
+
+// between reports whether v is an integer from lo to hi.
+func between(v sqlitefile.Value, lo, hi int64) bool {
+	return v.Kind == sqlitefile.Int && v.Int >= lo && v.Int <= hi
+}
+
+// optional reports whether v is NULL or an integer from 1 to hi.
+func optional(v sqlitefile.Value, hi int) bool {
+	return v.Kind == sqlitefile.Null || between(v, 1, int64(hi))
+}
+
+func (c *checker) checkProperties() error {
+	last := ""
+	return c.scan.Keys(tableProperty.Name, propertyCols, func(v []sqlitefile.Value) error {
+		key := string(v[0].Bytes)
+		if v[0].Kind != sqlitefile.Text || v[1].Kind != sqlitefile.Blob || key <= last {
+			return corrupt("property %.80q after %.80q", key, last)
+		}
+		last = key
+		c.properties[key] = string(v[1].Bytes)
+		return nil
+	})
+}
+
+func (c *checker) checkSources() error {
+	last := ""
+	return c.scan.Keys(tableSource.Name, sourceCols, func(v []sqlitefile.Value) error {
+		url := string(v[0].Bytes)
+		if v[0].Kind != sqlitefile.Text || !between(v[1], math.MinInt32, math.MaxInt32) || url <= last {
+			return corrupt("source %.80q after %.80q", url, last)
+		}
+		last = url
+		c.sources = append(c.sources, Source{URL: url, Priority: int(v[1].Int)})
+		return nil
+	})
+}
+
+func (c *checker) checkBlobs() error {
+	seen := make(map[blob.Digest]struct{})
+	return c.scan.Rows(tableBlob.Name, blobCols, func(id int64, v []sqlitefile.Value) error {
+		if id != int64(len(c.blobSizes)+1) || !blobOf(v[1], len(blob.Digest{})) || !between(v[2], 1, blob.MaxSize) {
+			return corrupt("blob %d", id)
+		}
+		d := blob.Digest(v[1].Bytes)
+		if _, ok := seen[d]; ok || d.IsZero() {
+			return corrupt("blob %d: digest %v again", id, d)
+		}
+		seen[d] = struct{}{}
+		c.blobSizes = append(c.blobSizes, v[2].Int)
+		c.counts.Blobs++
+		return nil
+	})
+}
+
+func (c *checker) checkChunks() error {
+	var blobs int64
+	err := c.scan.Rows(tableChunk.Name, chunkCols, func(id int64, v []sqlitefile.Value) error {
+		ch, ok := chunkOf(v)
+		if id != int64(len(c.chunkSizes)+1) || !ok || int(ch.Blob) > len(c.blobSizes) || int64(ch.Blob) > blobs+1 {
+			return corrupt("chunk %d", id)
+		}
+		if err := ch.Check(); err != nil {
+			return err
+		}
+		if int64(ch.Offset)+int64(ch.Stored) > c.blobSizes[ch.Blob-1] {
+			return corrupt("chunk %d ends beyond its blob", id)
+		}
+		blobs = max(blobs, int64(ch.Blob))
+		c.chunkSizes = append(c.chunkSizes, ch.Size)
+		c.counts.Chunks++
+		c.counts.Unique += int64(ch.Size)
+		c.counts.Stored += int64(ch.Stored)
+		return nil
+	})
+	if err == nil && blobs != c.counts.Blobs {
+		return corrupt("%d blobs, %d of them used", c.counts.Blobs, blobs)
+	}
+	return err
+}
+
+// chunkOf decodes a row of the chunk table and reports whether it has the types and ranges
+// that its columns must have. Keys and bases belong to codecs that this version only names.
+func chunkOf(v []sqlitefile.Value) (Chunk, bool) {
+	ok := blobOf(v[1], chunk.DigestSize) && between(v[2], 1, chunk.MaxSize) && between(v[3], 1, math.MaxUint32) &&
+		between(v[4], 0, blob.MaxSize) && between(v[5], 1, blob.MaxSize) && between(v[6], 0, math.MaxUint8)
+	if !ok {
+		return Chunk{}, false
+	}
+	ch := Chunk{Blob: BlobID(v[3].Int)}
+	ch.Chunk = chunk.Digest(v[1].Bytes)
+	ch.Size, ch.Offset, ch.Stored = uint32(v[2].Int), uint32(v[4].Int), uint32(v[5].Int)
+	ch.Codec = blob.Codec(v[6].Int)
+	if ch.Codec == blob.CodecStored || ch.Codec == blob.CodecZstd {
+		ok = v[7].Kind == sqlitefile.Null && v[8].Kind == sqlitefile.Null
+	}
+	return ch, ok
+}
+
+func (c *checker) checkObjects() error {
+	return c.scan.Rows(tableObject.Name, objectCols, func(id int64, v []sqlitefile.Value) error {
+		if id != int64(len(c.objects)+1) || !blobOf(v[1], chunk.DigestSize) || !between(v[2], 1, math.MaxInt64) {
+			return corrupt("object %d", id)
+		}
+		o := Object{Digest: chunk.Digest(v[1].Bytes), Size: v[2].Int}
+		if o.Digest.IsZero() {
+			return corrupt("object %d without a digest", id)
+		}
+		c.objects = append(c.objects, o)
+		c.counts.Objects++
+		return nil
+	})
+}
+
+func (c *checker) checkExtents() error {
+	var object, end, chunks int64
+	err := c.scan.Keys(tableExtent.Name, extentCols, func(v []sqlitefile.Value) error {
+		if !between(v[0], max(1, object), int64(len(c.objects))) || !between(v[1], 0, math.MaxInt64) || !between(v[2], 1, min(chunks+1, int64(len(c.chunkSizes)))) {
+			return corrupt("extent of object %d at %d", v[0].Int, v[1].Int)
+		}
+		if v[0].Int != object {
+			object, end = v[0].Int, 0
+		}
+		size := int64(c.chunkSizes[v[2].Int-1])
+		if v[1].Int < end || v[1].Int > c.objects[object-1].Size-size {
+			return corrupt("extent of object %d at %d overlaps or ends beyond it", object, v[1].Int)
+		}
+		end = v[1].Int + size
+		chunks = max(chunks, v[2].Int)
+		return nil
+	})
+	if err == nil && chunks != c.counts.Chunks {
+		return corrupt("%d chunks, %d of them used", c.counts.Chunks, chunks)
+	}
+	return err
+}
+
+func (c *checker) checkXattrs() error {
+	var last []byte
+	closeSet := func() {
+		if len(c.flat) > 0 {
+			c.sets = append(c.sets, chunk.Sum(c.flat))
+			c.flat = c.flat[:0]
+		}
+	}
+	err := c.scan.Keys(tableXattr.Name, xattrCols, func(v []sqlitefile.Value) error {
+		open := int64(len(c.sets)) // the set that is being read, less one; or the last closed
+		if len(c.flat) > 0 {
+			open++
+		}
+		if v[0].Kind != sqlitefile.Int || v[1].Kind != sqlitefile.Blob || v[2].Kind != sqlitefile.Blob {
+			return corrupt("extended attribute %d", v[0].Int)
+		}
+		switch {
+		case len(c.flat) > 0 && v[0].Int == open && bytes.Compare(v[1].Bytes, last) > 0:
+		case v[0].Int == open+1:
+			closeSet()
+		default:
+			return corrupt("extended attribute %.80q of set %d", v[1].Bytes, v[0].Int)
+		}
+		x := Xattr{Name: string(v[1].Bytes), Value: v[2].Bytes}
+		if err := checkXattr(x.Name, x.Value); err != nil {
+			return err
+		}
+		last = append(last[:0], v[1].Bytes...)
+		c.flat = appendXattr(c.flat, x)
+		return nil
+	})
+	closeSet()
+	return err
+}
+
+func (c *checker) checkNodes() error {
+	var objects, sets int64
+	err := c.scan.Rows(tableNode.Name, nodeCols, func(id int64, v []sqlitefile.Value) error {
+		n, ok := nodeOf(v)
+		if id != int64(len(c.nodes)+1) || id > math.MaxUint32-1 || !ok {
+			return corrupt("node %d", id)
+		}
+		if err := checkNode(&n); err != nil {
+			return err
+		}
+		if !optional(v[8], int(min(objects+1, int64(len(c.objects))))) || !optional(v[10], int(min(sets+1, int64(len(c.sets))))) {
+			return corrupt("node %d: object %d or attributes %d", id, n.Object, n.Xattrs)
+		}
+		if n.Object != 0 && c.objects[n.Object-1].Size != n.Size {
+			return corrupt("node %d: %d bytes, its object has %d", id, n.Size, c.objects[n.Object-1].Size)
+		}
+		objects, sets = max(objects, int64(n.Object)), max(sets, int64(n.Xattrs))
+		c.nodes = append(c.nodes, nodeFacts{kind: n.Type(), nlink: n.Nlink})
+		return c.count(&n)
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(c.nodes) == 0 || c.nodes[0].kind != ModeDir:
+		return corrupt("the root is not a directory")
+	case objects != int64(len(c.objects)) || sets != int64(len(c.sets)):
+		return corrupt("%d objects and %d sets of attributes, %d and %d of them used", len(c.objects), len(c.sets), objects, sets)
+	}
+	return nil
+}
+
+func (c *checker) count(n *Node) error {
+	c.counts.Nodes++
+	switch n.Type() {
+	case ModeRegular:
+		c.counts.Files++
+		if c.counts.Size += n.Size; c.counts.Size < 0 {
+			return corrupt("files of more than 2^63 bytes")
+		}
+	case ModeDir:
+		c.counts.Dirs++
+	case ModeSymlink:
+		c.counts.Symlinks++
+	}
+	return nil
+}
+
+// nodeOf decodes a row of the node table and reports whether its columns have the types and
+// ranges they must have. Ids are checked by the caller.
+func nodeOf(v []sqlitefile.Value) (Node, bool) {
+	ok := between(v[1], 0, math.MaxUint16) && between(v[2], 0, math.MaxUint32) && between(v[3], 0, math.MaxUint32) &&
+		v[4].Kind == sqlitefile.Int && between(v[5], 0, math.MaxInt64) && v[6].Kind == sqlitefile.Int &&
+		between(v[7], 1, math.MaxUint32) && (v[9].Kind == sqlitefile.Null || v[9].Kind == sqlitefile.Blob) &&
+		optional(v[8], math.MaxUint32) && optional(v[10], math.MaxUint32)
+	return Node{
+		Mode: uint32(v[1].Int), UID: uint32(v[2].Int), GID: uint32(v[3].Int), MTime: v[4].Int, Size: v[5].Int,
+		Rdev: uint64(v[6].Int), Nlink: uint32(v[7].Int), Object: ObjectID(v[8].Int), Target: v[9].Bytes, Xattrs: XattrSetID(v[10].Int),
+	}, ok
+}
+
+func (c *checker) checkEntries() error {
+	var parent int64
+	var last []byte
+	return c.scan.Keys(tableEntry.Name, entryCols, func(v []sqlitefile.Value) error {
+		if !between(v[0], max(1, parent), int64(len(c.nodes))) || v[1].Kind != sqlitefile.Blob || !between(v[2], 2, int64(len(c.nodes))) {
+			return corrupt("entry %.300q of node %d", v[1].Bytes, v[0].Int)
+		}
+		dir := &c.nodes[v[0].Int-1]
+		if v[0].Int != parent {
+			parent, last = v[0].Int, last[:0]
+			dir.first = uint32(len(c.entries))
+		}
+		if err := checkName(v[1].Bytes); err != nil {
+			return err
+		}
+		if dir.kind != ModeDir || bytes.Compare(v[1].Bytes, last) <= 0 || len(c.entries) >= math.MaxUint32-1 {
+			return corrupt("entry %q of node %d is out of place", v[1].Bytes, parent)
+		}
+		last = append(last[:0], v[1].Bytes...)
+		dir.count++
+		c.entries = append(c.entries, NodeID(v[2].Int))
+		c.counts.Entries++
+		return nil
+	})
+}
+
+// checkWalk walks the tree in canonical order and sees that ids were given in that order:
+// each entry names the next new node, or one met before that is no directory. That proves
+// at once that every node is reached, that no directory has two names, and that there is no
+// cycle. Link counts follow.
+func (c *checker) checkWalk() error {
+	next := Root + 1
+	// A directory's children have adjacent ids, so the walk needs no stack of names: the
+	// subdirectories still to do are in a stack of their ids, deepest last.
+	todo := []NodeID{Root}
+	for len(todo) > 0 {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		dir := &c.nodes[id-1]
+		base := len(todo)
+		for _, child := range c.entries[dir.first : dir.first+dir.count] {
+			n := &c.nodes[child-1]
+			switch {
+			case child == next:
+				next++
+			case child > next || n.kind == ModeDir:
+				return corrupt("directory %d: child %d, where %d is next", id, child, next)
+			}
+			if n.kind == ModeDir {
+				dir.links++
+				todo = append(todo, child)
+			} else {
+				n.links++
+			}
+		}
+		dir.links += 2
+		reverse(todo[base:])
+	}
+	if int(next) != len(c.nodes)+1 {
+		return corrupt("%d nodes, %d of them reached", len(c.nodes), next-1)
+	}
+	for i := range c.nodes {
+		if n := &c.nodes[i]; n.nlink != n.links {
+			return corrupt("node %d: link count %d, has %d", i+1, n.nlink, n.links)
+		}
+	}
+	return nil
+}
+
+func reverse(ids []NodeID) {
+	for i, j := 0, len(ids)-1; i < j; i, j = i+1, j-1 {
+		ids[i], ids[j] = ids[j], ids[i]
+	}
+}
+
+// hashTree computes the tree digest in a second pass over nodes and entries, now that all
+// rules hold.
+func (c *checker) hashTree() error {
+	h := newTreeHash(c.counts.Nodes, c.counts.Entries)
+	again := c.db.NewScan()
+	err := again.Rows(tableNode.Name, nodeCols, func(_ int64, v []sqlitefile.Value) error {
+		n, _ := nodeOf(v)
+		var object, set chunk.Digest
+		if n.Object != 0 {
+			object = c.objects[n.Object-1].Digest
+		}
+		if n.Xattrs != 0 {
+			set = c.sets[n.Xattrs-1]
+		}
+		h.node(&n, object, set)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = again.Keys(tableEntry.Name, entryCols, func(v []sqlitefile.Value) error {
+		h.entry(&Entry{Parent: NodeID(v[0].Int), Name: v[1].Bytes, Node: NodeID(v[2].Int)})
+		return nil
+	})
+	c.tree = h.sum()
+	return err
+}

@@ -1,0 +1,164 @@
+package flist
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/zosfs/zosfs/chunk"
+)
+
+// A spool is an append-only temporary file with no name. What was appended can be read
+// back at any time.
+type spool struct {
+	f   *os.File
+	buf []byte // not yet in the file
+	n   int64  // bytes in the file
+}
+
+const spoolBuffer = 256 << 10
+
+func newSpool(dir string) (*spool, error) {
+	f, err := os.CreateTemp(dir, "zosfs-flist-")
+	if err != nil {
+		return nil, fmt.Errorf("temporary file for the flist: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("temporary file for the flist: %w", err)
+	}
+	return &spool{f: f, buf: make([]byte, 0, spoolBuffer)}, nil
+}
+
+func (s *spool) size() int64 { return s.n + int64(len(s.buf)) }
+
+func (s *spool) append(p []byte) error {
+	if len(s.buf)+len(p) > cap(s.buf) {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	s.buf = append(s.buf, p...)
+	return nil
+}
+
+func (s *spool) flush() error {
+	n, err := s.f.WriteAt(s.buf, s.n)
+	s.n += int64(n)
+	s.buf = s.buf[:0]
+	return err
+}
+
+func (s *spool) readAt(p []byte, off int64) error {
+	if off >= s.n {
+		if copy(p, s.buf[off-s.n:]) < len(p) {
+			return io.ErrUnexpectedEOF
+		}
+		return nil
+	}
+	k := min(int64(len(p)), s.n-off)
+	if _, err := s.f.ReadAt(p[:k], off); err != nil {
+		return err
+	}
+	copy(p[k:], s.buf)
+	return nil
+}
+
+// reader flushes s and returns a reader of everything in it.
+func (s *spool) reader() (*bufio.Reader, error) {
+	if err := s.flush(); err != nil {
+		return nil, err
+	}
+	return bufio.NewReaderSize(io.NewSectionReader(s.f, 0, s.n), spoolBuffer), nil
+}
+
+func (s *spool) close() error { return s.f.Close() }
+
+// An internTable finds the number of a digest that was added before. It keeps 8 bytes a
+// slot, about 11 to 22 a digest, in shards so that growing never doubles the whole; the
+// digests themselves are in a spool of fixed-size records that begin with them.
+type internTable struct {
+	digests *spool
+	record  int64 // bytes of a record
+	n       uint32
+	shards  [internShards][]internSlot
+	used    [internShards]int
+}
+
+type internSlot struct{ tag, number uint32 }
+
+const internShards = 64
+
+func (t *internTable) find(d chunk.Digest) (uint32, bool, error) {
+	shard, at, tag := internPlace(d)
+	slots := t.shards[shard]
+	if len(slots) == 0 {
+		return 0, false, nil
+	}
+	for i := at & (len(slots) - 1); slots[i].number != 0; i = (i + 1) & (len(slots) - 1) {
+		if slots[i].tag != tag {
+			continue
+		}
+		var have chunk.Digest
+		if err := t.digests.readAt(have[:], int64(slots[i].number-1)*t.record); err != nil {
+			return 0, false, err
+		}
+		if have == d {
+			return slots[i].number, true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// add gives d, which must not be in the table, the next number; the caller appends its
+// record to the spool.
+func (t *internTable) add(d chunk.Digest) (uint32, error) {
+	if t.n == 1<<32-1 {
+		return 0, fmt.Errorf("flist: more than %d rows in a table", t.n)
+	}
+	shard, at, tag := internPlace(d)
+	if t.used[shard]*4 >= len(t.shards[shard])*3 {
+		if err := t.grow(shard); err != nil {
+			return 0, err
+		}
+	}
+	t.n++
+	t.used[shard]++
+	put(t.shards[shard], at, internSlot{tag, t.n})
+	return t.n, nil
+}
+
+func put(slots []internSlot, at int, s internSlot) {
+	i := at & (len(slots) - 1)
+	for slots[i].number != 0 {
+		i = (i + 1) & (len(slots) - 1)
+	}
+	slots[i] = s
+}
+
+func (t *internTable) grow(shard int) error {
+	old := t.shards[shard]
+	slots := make([]internSlot, max(64, 2*len(old)))
+	for _, s := range old {
+		if s.number == 0 {
+			continue
+		}
+		var d chunk.Digest
+		if err := t.digests.readAt(d[:], int64(s.number-1)*t.record); err != nil {
+			return err
+		}
+		_, at, _ := internPlace(d)
+		put(slots, at, s)
+	}
+	t.shards[shard] = slots
+	return nil
+}
+
+// internPlace takes shard, position and tag from different bytes of d, which are as good
+// as random: digests are.
+func internPlace(d chunk.Digest) (shard, at int, tag uint32) {
+	return int(d[0] % internShards),
+		int(d[1]) | int(d[2])<<8 | int(d[3])<<16 | int(d[4])<<24,
+		uint32(d[5]) | uint32(d[6])<<8 | uint32(d[7])<<16 | uint32(d[8])<<24
+}
