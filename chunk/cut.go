@@ -119,3 +119,17 @@ func (c *Cutter) cut(r io.Reader, n int64, emit func([]byte) error) error {
 type eof struct{}
 
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// String returns p as flists hold it: the id and the sizes, separated by spaces.
+func (p Params) String() string {
+	return fmt.Sprintf("%s %d %d %d %d", p.ID, p.Whole, p.Min, p.Avg, p.Max)
+}
+
+// ParseParams reads what [Params.String] writes and validates it.
+func ParseParams(s string) (Params, error) {
+	var p Params
+	if _, err := fmt.Sscanf(s, "%s %d %d %d %d", &p.ID, &p.Whole, &p.Min, &p.Avg, &p.Max); err != nil || p.String() != s {
+		return Params{}, fmt.Errorf("chunker %.100q: want an id and four sizes", s)
+	}
+	return p, p.Validate()
+}

@@ -65,7 +65,7 @@ func sample(t testing.TB, w *flist.Writer) {
 			t.Fatal(err)
 		}
 	}
-	w.SetProperty(flist.PropertyChunker, "fastcdc-v1.0.0")
+	w.SetProperty(flist.PropertyChunker, chunk.DefaultParams().String())
 	w.AddSource(flist.Source{URL: "file:///b", Priority: 1})
 	w.AddSource(flist.Source{URL: "file:///c", Priority: 0})
 	root := node(w.AddNode(flist.Node{Mode: flist.ModeDir | 0o755, MTime: -1}))

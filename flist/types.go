@@ -121,7 +121,7 @@ type Counts struct {
 
 // Properties that this version writes. Readers keep those they do not know.
 const (
-	// PropertyChunker holds the chunker's id and sizes, as ChunkerProperty writes them.
+	// PropertyChunker holds the chunker's id and sizes, as chunk.Params.String writes them.
 	PropertyChunker = "zosfs.chunker"
 	// PropertyParent holds the digest of the flist that this one was made from, if any.
 	PropertyParent = "zosfs.parent"
