@@ -1,0 +1,65 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkPoint returns dir as the mount table names it, if a mount can go there.
+func checkPoint(dir string) (string, error) {
+	info, err := os.Stat(dir)
+	switch {
+	case isStale(err):
+		return "", fmt.Errorf("mount point %s: the program that served the mount there has gone, take it away first (zosfs umount %[1]s): %w", dir, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("mount point %s: make the directory first: %w", dir, fs.ErrNotExist)
+	case err != nil:
+		return "", fmt.Errorf("mount point: %w", err)
+	case !info.IsDir():
+		return "", fmt.Errorf("mount point %s: %w", dir, unix.ENOTDIR)
+	}
+	if dir, err = resolve(dir); err != nil {
+		return "", err
+	}
+	table, err := readTable()
+	if err != nil {
+		return "", err
+	}
+	if top, ok := topAt(table, dir); ok {
+		if _, ours := top.mode(); ours {
+			return "", fmt.Errorf("mount point %s: shows %s already (zosfs umount takes it away): %w", dir, top.source, fs.ErrExist)
+		}
+	}
+	return dir, nil
+}
+
+// isStale reports whether err says that nobody serves the mount any more.
+func isStale(err error) bool {
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
+}
+
+// resolve returns dir, absolute and without symlinks. It does not look at dir itself where
+// that cannot be looked at, as with a mount whose server has gone.
+func resolve(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("mount point: %w", err)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		return real, nil
+	}
+	if !isStale(err) {
+		return "", fmt.Errorf("mount point: %w", err)
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", fmt.Errorf("mount point: %w", err)
+	}
+	return filepath.Join(parent, filepath.Base(dir)), nil
+}

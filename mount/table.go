@@ -1,0 +1,112 @@
+package mount
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/zosfs/zosfs/mount/fusefs"
+)
+
+// Info is a mount of ours in the mount table.
+type Info struct {
+	Dir    string `json:"dir"`    // absolute, without symlinks
+	Source string `json:"source"` // as [Options.Source] at the time
+	Mode   Mode   `json:"mode"`
+}
+
+// List returns the mounts that zosfs made in this mount namespace, in the order of the mount
+// table; one that others are mounted over is among them.
+func List() ([]Info, error) {
+	table, err := readTable()
+	if err != nil {
+		return nil, err
+	}
+	var list []Info
+	for _, e := range table {
+		if mode, ok := e.mode(); ok {
+			list = append(list, Info{Dir: e.dir, Source: e.source, Mode: mode})
+		}
+	}
+	return list, nil
+}
+
+// An entry is one line of the mount table.
+type entry struct {
+	dir    string
+	fstype string
+	source string
+}
+
+// mode tells the mode of a mount of ours.
+func (e entry) mode() (Mode, bool) {
+	return FUSE, e.fstype == "fuse."+fusefs.Subtype
+}
+
+// topAt returns what is mounted at dir, the last of several.
+func topAt(table []entry, dir string) (entry, bool) {
+	var top entry
+	found := false
+	for _, e := range table {
+		if e.dir == dir {
+			top, found = e, true
+		}
+	}
+	return top, found
+}
+
+func readTable() ([]entry, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("mount table: %w", err)
+	}
+	table, err := parseTable(f)
+	return table, errors.Join(err, f.Close())
+}
+
+// parseTable reads lines such as these (proc_pid_mountinfo(5)); after the options come any
+// number of tags, and then a hyphen:
+//
+//	36 35 98:0 / /mnt rw,noatime shared:1 - ext3 /dev/root rw,errors=continue
+func parseTable(r io.Reader) ([]entry, error) {
+	var table []entry
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20) // overlays have long options
+	for lines.Scan() {
+		left, right, ok := strings.Cut(lines.Text(), " - ")
+		before, after := strings.Fields(left), strings.Split(right, " ")
+		if !ok || len(before) < 6 || len(after) < 2 {
+			return nil, fmt.Errorf("mount table: cannot read line %q", lines.Text())
+		}
+		table = append(table, entry{
+			dir:    unescape(before[4]),
+			fstype: unescape(after[0]),
+			source: unescape(after[1]),
+		})
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("mount table: %w", err)
+	}
+	return table, nil
+}
+
+// unescape undoes the kernel's \ooo for blanks, backslashes and the like.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) && isOctal(s[i+1:i+4]) {
+			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | s[i+3] - '0')
+			i += 3
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func isOctal(s string) bool {
+	return strings.Trim(s, "01234567") == "" && s[0] <= '3'
+}
