@@ -1,0 +1,45 @@
+package image
+
+import "time"
+
+const (
+	// maxWindow bounds what one range takes along, and the gaps it bridges, in bytes.
+	maxWindow = 1 << 20
+	// maxStream bounds the read-ahead of a sequential reader, in bytes.
+	maxStream = 4 << 20
+	// nearby is the delay below which a request costs less than bytes nobody asked for:
+	// loopback and the same rack.
+	nearby = time.Millisecond
+)
+
+// inFlight returns bandwidth x delay of the source in bytes: what the link carries while one
+// request waits for its answer. It is 0 where that is not known or not worth bridging.
+func (im *Image) inFlight() int64 {
+	l, ok := im.src.(Linker)
+	if !ok {
+		return 0
+	}
+	delay, rate := l.Link()
+	if delay <= nearby || !(rate > 0) {
+		return 0
+	}
+	return int64(min(rate*(delay-nearby).Seconds(), maxStream))
+}
+
+// patience returns how long one request for n bytes may take before it is given up as
+// stalled: a third of the deadline, so that a second try is left, and the time that n bytes
+// take at a quarter of the rate known, or at 16 KiB/s.
+func (im *Image) patience(n int64) time.Duration {
+	base := 10 * time.Second
+	if im.deadline > 0 {
+		base = min(base, im.deadline/3)
+	}
+	rate := 16.0 * (1 << 10)
+	if l, ok := im.src.(Linker); ok {
+		if delay, r := l.Link(); r > 0 {
+			base += delay
+			rate = r / 4
+		}
+	}
+	return base + time.Duration(min(float64(n)/rate, 600)*float64(time.Second))
+}

@@ -1,0 +1,112 @@
+package image
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/zosfs/zosfs/flist"
+)
+
+const (
+	// maxRange bounds one request, in bytes: the parts of a long read come side by side,
+	// and the first one soon. A chunk is never larger (chunk.MaxSize and some).
+	maxRange = 4 << 20
+	// maxTaken bounds how many neighbours one range looks at.
+	maxTaken = 4096
+)
+
+// piece is a part of a chunk that a read wants.
+type piece struct {
+	id    flist.ChunkID
+	chunk flist.Chunk
+	off   int    // in the chunk
+	dst   []byte // nil where only the cache is to have it
+	wait  func(context.Context) ([]byte, error)
+}
+
+// flight is one request on its way, and why.
+type flight struct {
+	im    *Image
+	class class
+	span
+	gaps int64 // bytes between the loads that were asked for
+}
+
+// claim takes the duty for those of the pieces that nobody has it for, sets wait in all of
+// them, and returns the requests to make. With widen, these take neighbours along.
+func (im *Image) claim(c class, pieces []piece, widen bool) []*flight {
+	type duty struct {
+		blob flist.BlobID
+		*load
+	}
+	var own []duty
+	for i := range pieces {
+		p := &pieces[i]
+		wait, finish := im.cache.Claim(p.chunk.Chunk)
+		p.wait = wait
+		if finish != nil {
+			own = append(own, duty{p.chunk.Blob, &load{id: p.id, ref: p.chunk.Ref, finish: finish}})
+		}
+	}
+	slices.SortFunc(own, func(a, b duty) int {
+		return cmp.Or(cmp.Compare(a.blob, b.blob), cmp.Compare(a.ref.Offset, b.ref.Offset))
+	})
+	window := min(im.inFlight(), maxWindow)
+	var out []*flight
+	for _, d := range own {
+		if n := len(out); n > 0 && out[n-1].join(d.blob, d.load, window) {
+			continue
+		}
+		f := &flight{im: im, class: c, span: span{blob: d.blob, lo: int64(d.ref.Offset)}}
+		f.take(d.load)
+		out = append(out, f)
+	}
+	for i, f := range out {
+		if window == 0 {
+			break
+		}
+		end := f.hi
+		if widen {
+			end += window
+		}
+		if i+1 < len(out) && out[i+1].blob == f.blob {
+			end = min(end, out[i+1].lo)
+		}
+		f.widen(end, window)
+	}
+	return out
+}
+
+// join adds l, which does not begin before f, if one range for both is worth its gap.
+func (f *flight) join(b flist.BlobID, l *load, window int64) bool {
+	gap := max(0, int64(l.ref.Offset)-f.hi)
+	if b != f.blob || f.gaps+gap > window || max(f.hi, l.end())-f.lo > maxRange {
+		return false
+	}
+	f.gaps += gap
+	f.take(l)
+	return true
+}
+
+// widen takes along the chunks of this flist that lie in the gaps of the range or follow it
+// and end by end, if the cache lacks them. It bridges up to gap bytes of others.
+func (f *flight) widen(end, gap int64) {
+	im := f.im
+	asked := make(map[flist.ChunkID]bool, len(f.loads))
+	for _, l := range f.loads {
+		asked[l.id] = true
+	}
+	for i, id := range im.order().from(f.blob, uint32(f.lo)) {
+		c := im.r.Chunk(id)
+		if i == maxTaken || int64(c.Offset)+int64(c.Stored) > end || int64(c.Offset)-f.hi > gap {
+			return
+		}
+		if asked[id] || im.cache.Has(c.Chunk) {
+			continue
+		}
+		if _, finish := im.cache.Claim(c.Chunk); finish != nil {
+			f.take(&load{id: id, ref: c.Ref, taken: true, finish: finish})
+		}
+	}
+}
