@@ -27,6 +27,9 @@ func NeedRoot(t testing.TB) {
 	need(t, "root", root())
 }
 
+// Root reports whether [NeedRoot] would let a test go on.
+func Root() bool { return root() == nil }
+
 // NeedFUSE needs the power to mount FUSE file systems, through fusermount3 where the
 // process is not root.
 func NeedFUSE(t testing.TB) {

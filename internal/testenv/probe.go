@@ -13,11 +13,11 @@ import (
 
 // inTemp calls try with a directory as [TempDir] would make it.
 func inTemp(try func(dir string) error) error {
-	dir, err := makeTemp()
+	dir, remove, err := makeTemp()
 	if err != nil {
 		return err
 	}
-	return errors.Join(try(dir), os.RemoveAll(dir))
+	return errors.Join(try(dir), remove())
 }
 
 func probeRoot() error {

@@ -92,8 +92,10 @@ func TestTempDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.end()
-	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after the test Stat(%s) = %v, want %v", dir, err, os.ErrNotExist)
+	for _, gone := range []string{dir, filepath.Dir(dir)} {
+		if _, err := os.Stat(gone); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after the test Stat(%s) = %v, want %v", gone, err, os.ErrNotExist)
+		}
 	}
 }
 
