@@ -12,7 +12,7 @@ import (
 const (
 	// MaxSize is the largest blob a reader accepts.
 	MaxSize = 64 << 20
-	// TargetSize is the size of sealed chunks at which a packer closes a blob.
+	// TargetSize is the size of a blob, table included, at which a packer closes it.
 	TargetSize = 8 << 20
 
 	maxOverhead = 64 // what a codec may add to incompressible plaintext
@@ -59,9 +59,12 @@ func (w *Writer) Size() int { return len(w.buf) }
 // Len returns how many chunks the blob has so far.
 func (w *Writer) Len() int { return len(w.table.Refs) }
 
-// Fits reports whether a sealed chunk of n bytes can be added to a blob that already has
-// chunks without passing TargetSize.
-func (w *Writer) Fits(n int) bool { return w.Len() == 0 || len(w.buf)+n <= TargetSize }
+// Fits reports whether a sealed chunk of n bytes can be added without the blob passing
+// TargetSize, table and footer included: millions of tiny chunks have a table that is
+// larger than they are. Into an empty blob any chunk fits.
+func (w *Writer) Fits(n int) bool {
+	return w.Len() == 0 || len(w.buf)+n+(w.Len()+1)*entrySize+FooterSize <= TargetSize
+}
 
 // Add appends s, copying its bytes, and returns where it lies.
 func (w *Writer) Add(s Sealed) Ref {

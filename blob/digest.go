@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -35,6 +36,18 @@ func ParseDigest(s string) (Digest, error) {
 	}
 	return d, nil
 }
+
+// Check reports with a [MismatchError] if d is not the digest of the whole blob p.
+func (d Digest) Check(p []byte) error {
+	if got := Sum(p); got != d {
+		return &MismatchError{What: "blob", Want: d.String(), Got: got.String()}
+	}
+	return nil
+}
+
+// Compare returns -1, 0 or +1 as d is before, equal to or after e: byte by byte, which is
+// the order of their hexadecimal digits too.
+func (d Digest) Compare(e Digest) int { return bytes.Compare(d[:], e[:]) }
 
 // IsZero reports whether d is the invalid zero value.
 func (d Digest) IsZero() bool { return d == Digest{} }

@@ -20,9 +20,10 @@ type Info struct {
 type Getter interface {
 	// Get returns the bytes [off, off+n) of the blob id; n < 0 means up to its end. The
 	// caller closes the reader, early if it likes. A blob the store lacks is
-	// errs.ErrNotFound; a range that does not lie inside the blob is an error that is none
-	// of the kinds, and n == 0 an empty reader where the blob is there. The reader may end
-	// short when a connection breaks: use [ReadRange], which notices.
+	// errs.ErrNotFound, from Get and not only from the reader; a range that does not lie
+	// inside the blob is an error that is none of the kinds ([RangeError]), and n == 0 an
+	// empty reader where the blob is there. The reader may end short when a connection
+	// breaks: use [ReadRange], which notices. ctx covers the reading too.
 	Get(ctx context.Context, id blob.Digest, off, n int64) (io.ReadCloser, error)
 }
 
@@ -58,6 +59,14 @@ type Store interface {
 	Delete(ctx context.Context, id blob.Digest) error
 }
 
+// Close ends the use of a store: it closes s if s is an [io.Closer], else it does nothing.
+func Close(s Getter) error {
+	if c, ok := s.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
 // ReadRange fills p with the bytes of blob id from off on. An answer that ends early is
 // errs.ErrUnavailable, since a broken connection looks like that and asking again may help.
 func ReadRange(ctx context.Context, g Getter, id blob.Digest, off int64, p []byte) error {
@@ -87,7 +96,8 @@ type Checker interface {
 
 // ReadChecked is [ReadRange] followed by check, which must fail with errs.ErrCorrupt where
 // the bytes are wrong. A [Checker] asks another source then and holds the failure against
-// the first; any other Getter is asked once.
+// the first; any other Getter is asked once. check sees p and is called by the goroutine of
+// the caller, once for each answer.
 func ReadChecked(ctx context.Context, g Getter, id blob.Digest, off int64, p []byte, check func([]byte) error) error {
 	if c, ok := g.(Checker); ok {
 		return c.GetChecked(ctx, id, off, p, check)
