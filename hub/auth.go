@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,9 +13,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"errors"
 	"github.com/zosfs/zosfs/errs"
-
 	"github.com/zosfs/zosfs/hub/api"
 	"github.com/zosfs/zosfs/hub/db"
 )
@@ -68,9 +67,9 @@ func (s *Server) refuse(r *http.Request, err error) error {
 	if !s.failures.allow(r.RemoteAddr, s.now()) {
 		f := fail(api.CodeRateLimited, "too many requests with tokens that are not valid")
 		f.retryAfter = 10
-		return f.error()
+		return f
 	}
-	return fail(api.CodeUnauthenticated, "the token is not valid, has expired or was revoked").hint("log in again with zosfs login").error()
+	return fail(api.CodeUnauthenticated, "the token is not valid, has expired or was revoked").hint("log in again with zosfs login")
 }
 
 func (s *Server) touch(ctx context.Context, t *db.Token) {
@@ -88,9 +87,9 @@ func needScope(ctx context.Context, scope api.Scope) (db.Caller, error) {
 	c := caller(ctx)
 	switch {
 	case c.Account == 0:
-		return c, fail(api.CodeUnauthenticated, "a token is needed").hint("log in with zosfs login, or set ZOSFS_TOKEN").error()
+		return c, fail(api.CodeUnauthenticated, "a token is needed").hint("log in with zosfs login, or set ZOSFS_TOKEN")
 	case !c.May(string(scope)):
-		return c, fail(api.CodeDenied, "the token has the scope %s; this needs %s", c.Scope, scope).error()
+		return c, fail(api.CodeDenied, "the token has the scope %s; this needs %s", c.Scope, scope)
 	}
 	return c, nil
 }
@@ -100,7 +99,7 @@ func needScope(ctx context.Context, scope api.Scope) (db.Caller, error) {
 func needWrite(ctx context.Context, owner, name string) (db.Caller, error) {
 	c, err := needScope(ctx, api.ScopeWrite)
 	if err == nil && !c.Owns(owner, name) {
-		err = fail(api.CodeDenied, "the token of %s may not write to %s/%s", c.User, owner, name).error()
+		err = fail(api.CodeDenied, "the token of %s may not write to %s/%s", c.User, owner, name)
 	}
 	return c, err
 }
@@ -109,7 +108,7 @@ func needWrite(ctx context.Context, owner, name string) (db.Caller, error) {
 func needAdmin(ctx context.Context) (db.Caller, error) {
 	c, err := needScope(ctx, api.ScopeAdmin)
 	if err == nil && !c.Admin() {
-		err = fail(api.CodeDenied, "the token is narrowed to %s; this needs an admin of everything", c.Pattern).error()
+		err = fail(api.CodeDenied, "the token is narrowed to %s; this needs an admin of everything", c.Pattern)
 	}
 	return c, err
 }

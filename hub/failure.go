@@ -16,52 +16,43 @@ import (
 
 // A failure is an error whose text the caller may see.
 type failure struct {
-	api.Error
+	body       api.Error
 	retryAfter int   // seconds; 0: no word of it
-	err        error // for the log
+	err        error // for the log alone
 }
 
 // fail returns a failure with a message for the caller.
 func fail(code api.Code, format string, args ...any) *failure {
-	return &failure{Error: api.Error{Code: code, Message: fmt.Sprintf(format, args...)}}
+	return &failure{body: api.Error{Code: code, Message: fmt.Sprintf(format, args...)}}
 }
 
-func (f *failure) hint(text string) *failure { f.Hint = text; return f }
+func (f *failure) hint(text string) *failure { f.body.Hint = text; return f }
 
 func (f *failure) because(err error) *failure { f.err = err; return f }
 
-// String is what is logged.
-func (f *failure) String() string {
+// Error implements error.
+func (f *failure) Error() string {
 	if f.err != nil {
-		return f.Message + ": " + f.err.Error()
+		return f.body.Message + ": " + f.err.Error()
 	}
-	return f.Message
+	return f.body.Message
 }
 
-// asError is failure as an error; api.Error has a field where error wants a method.
-type failureError struct{ *failure }
-
-// Error implements error.
-func (e failureError) Error() string { return e.String() }
-
 // Unwrap returns what the failure is because of.
-func (e failureError) Unwrap() error { return e.err }
+func (f *failure) Unwrap() error { return f.err }
 
 // GetStatus returns the HTTP status.
-func (e failureError) GetStatus() int { return e.Code.Status() }
-
-func (f *failure) error() error { return failureError{f} }
+func (f *failure) GetStatus() int { return f.body.Code.Status() }
 
 // asFailure returns err as a failure. Of errors that are none, the caller is told the kind
 // alone: their text may speak of paths and of other people's things.
 func asFailure(err error) *failure {
-	var e failureError
-	if errors.As(err, &e) {
-		return e.failure
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
 	}
-	var tooLarge *http.MaxBytesError
+	tooLarge, ok := errors.AsType[*http.MaxBytesError](err)
 	switch {
-	case errors.As(err, &tooLarge):
+	case ok:
 		return fail(api.CodeTooLarge, "the body is larger than %d bytes", tooLarge.Limit).because(err)
 	case errors.Is(err, db.ErrInUse):
 		return fail(api.CodeConflict, "a repository needs it").because(err)
@@ -91,7 +82,7 @@ var messages = map[api.Code]string{
 // write sends the failure.
 func (f *failure) write(w http.ResponseWriter) {
 	f.headers(w.Header())
-	writeJSON(w, f.Code.Status(), api.ErrorBody{Error: f.Error})
+	writeJSON(w, f.GetStatus(), api.ErrorBody{Error: f.body})
 }
 
 func (f *failure) headers(h http.Header) {
@@ -100,7 +91,7 @@ func (f *failure) headers(h http.Header) {
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
-	if f.Code == api.CodeUnauthenticated {
+	if f.body.Code == api.CodeUnauthenticated {
 		h.Set("WWW-Authenticate", `Bearer realm="zosfs"`)
 	}
 }

@@ -129,9 +129,9 @@ func (s *Server) logRequest(r *http.Request, w *recorder, req *request, start ti
 	}
 	switch {
 	case req.failed != nil && (w.status >= 500 || w.status == 0):
-		log.ErrorContext(r.Context(), "request", "error", req.failed.String())
+		log.ErrorContext(r.Context(), "request", "error", req.failed.Error())
 	case req.failed != nil:
-		log.InfoContext(r.Context(), "request", "error", req.failed.String())
+		log.InfoContext(r.Context(), "request", "error", req.failed.Error())
 	default:
 		log.InfoContext(r.Context(), "request")
 	}
