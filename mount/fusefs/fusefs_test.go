@@ -34,3 +34,9 @@ func TestSuite(t *testing.T) {
 		return mount(t, im, fusefs.Options{}).Dir()
 	})
 }
+
+func TestFaults(t *testing.T) {
+	mounttest.Faults(t, func(t *testing.T, im *image.Image) string {
+		return mount(t, im, fusefs.Options{}).Dir()
+	})
+}

@@ -199,6 +199,11 @@ func (s *Server) Unmount(ctx context.Context) error { return s.unmount(ctx, fals
 func (s *Server) UnmountLazy(ctx context.Context) error { return s.unmount(ctx, true) }
 
 func (s *Server) unmount(ctx context.Context, lazy bool) error {
+	select {
+	case <-s.done:
+		return nil // and another mount may have the device number by now
+	default:
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(s.dir, &st); err == nil && s.dev != 0 && st.Dev != s.dev {
 		return s.waitHidden(ctx)

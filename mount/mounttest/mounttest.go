@@ -45,6 +45,7 @@ func Test(t *testing.T, mount Mounter) {
 		{"ReadDirect", (*suite).readDirect},
 		{"ReadConcurrently", (*suite).readConcurrently},
 		{"SeekHoles", (*suite).seekHoles},
+		{"Blocks", (*suite).blocks},
 		{"Map", (*suite).mapped},
 		{"Exec", (*suite).exec},
 		{"Locks", (*suite).locks},
@@ -93,13 +94,27 @@ func as(uid, gid int, f func() error) error {
 			result <- err
 			return
 		}
-		if _, err := unix.SetfsuidRetUid(uid); err != nil { // takes the capabilities as well
+		if _, err := unix.SetfsuidRetUid(uid); err != nil {
+			result <- err
+			return
+		}
+		if err := dropCapabilities(uid); err != nil {
 			result <- err
 			return
 		}
 		result <- f()
 	}()
 	return <-result
+}
+
+// dropCapabilities takes all capabilities from this thread unless uid is root.
+func dropCapabilities(uid int) error {
+	if uid == 0 {
+		return nil
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData // version 3 has 64 bits in two of them
+	return unix.Capset(&header, &none[0])
 }
 
 // open opens a name for reading until the test ends.
