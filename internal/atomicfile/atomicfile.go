@@ -107,7 +107,7 @@ func (f *File) Commit() error {
 	if err := f.step("sync temp", f.Sync); err != nil {
 		return errors.Join(err, f.Abort())
 	}
-	if err := f.step("close temp", f.File.Close); err != nil {
+	if err := f.step("close temp", f.Close); err != nil {
 		return errors.Join(err, f.Abort())
 	}
 	if err := f.step("rename", func() error { return os.Rename(f.Name(), f.path) }); err != nil {
@@ -124,7 +124,7 @@ func (f *File) Abort() error {
 		return nil
 	}
 	f.done = true
-	if err := f.File.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.step("remove temp", func() error { return os.Remove(f.Name()) })

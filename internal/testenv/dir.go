@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -55,7 +56,7 @@ func Mounted(t testing.TB, dir string) {
 // fusermountDetach unmounts dir for a user who is not root; unix.EINVAL says that nothing
 // was mounted there.
 func fusermountDetach(dir string) error {
-	out, err := exec.Command("fusermount3", "-u", "-z", "--", dir).CombinedOutput()
+	out, err := exec.CommandContext(context.Background(), "fusermount3", "-u", "-z", "--", dir).CombinedOutput()
 	if err != nil && strings.Contains(string(out), "not found in") {
 		return unix.EINVAL
 	}
@@ -100,7 +101,7 @@ func spread(dir string) {
 	if err != nil {
 		return
 	}
-	defer func() { _ = f.Close() }()
+	defer f.Close()
 	if flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS); err == nil {
 		_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|topdir)
 	}

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -73,14 +74,15 @@ func tryFusermount(dir string) error {
 		return fmt.Errorf("socketpair: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "comm"), os.NewFile(uintptr(pair[1]), "comm")
-	defer func() { _, _ = ours.Close(), theirs.Close() }()
-	mount := exec.Command("fusermount3", "-o", "ro", "--", dir)
+	defer ours.Close()
+	defer theirs.Close()
+	mount := exec.CommandContext(context.Background(), "fusermount3", "-o", "ro", "--", dir)
 	mount.ExtraFiles = []*os.File{theirs}
 	mount.Env = append(os.Environ(), "_FUSE_COMMFD=3")
 	if out, err := mount.CombinedOutput(); err != nil {
 		return fmt.Errorf("fusermount3: %w: %s", err, out)
 	}
-	if out, err := exec.Command("fusermount3", "-u", "-z", "--", dir).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(context.Background(), "fusermount3", "-u", "-z", "--", dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("fusermount3 -u: %w: %s", err, out)
 	}
 	return nil
@@ -134,12 +136,12 @@ func tryLoop(image, at string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = loop.Close() }()
+	defer loop.Close()
 	file, err := os.Open(image)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }()
+	defer file.Close()
 	config := unix.LoopConfig{Fd: uint32(file.Fd())}
 	config.Info.Flags = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR
 	if err := unix.IoctlLoopConfigure(int(loop.Fd()), &config); err != nil {

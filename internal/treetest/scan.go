@@ -86,7 +86,7 @@ func (s *scanner) children(dirfd int, name, path string) error {
 	if err != nil {
 		return fmt.Errorf("open %q: %w", path, err)
 	}
-	defer func() { _ = dir.Close() }()
+	defer dir.Close()
 	names, err := sortedNames(dir)
 	if err != nil {
 		return fmt.Errorf("list %q: %w", path, err)
@@ -121,7 +121,7 @@ func (s *scanner) read(dirfd int, name string, in *inode) (err error) {
 		if err != nil {
 			return err
 		}
-		defer func() { _ = f.Close() }()
+		defer f.Close()
 		if in.holes, err = holes(f, in.stat.Size); err != nil {
 			return err
 		}
