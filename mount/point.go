@@ -13,6 +13,10 @@ import (
 // checkPoint returns dir as the mount table names it, if a mount can go there.
 func checkPoint(dir string) (string, error) {
 	info, err := os.Stat(dir)
+	if err == nil {
+		// The kernel may know a directory well whose server has gone; this it asks for.
+		err = unix.Statfs(dir, new(unix.Statfs_t))
+	}
 	switch {
 	case isStale(err):
 		return "", fmt.Errorf("mount point %s: the program that served the mount there has gone, take it away first (zosfs umount %[1]s): %w", dir, err)
@@ -32,7 +36,7 @@ func checkPoint(dir string) (string, error) {
 	}
 	if top, ok := topAt(table, dir); ok {
 		if _, ours := top.mode(); ours {
-			return "", fmt.Errorf("mount point %s: shows %s already (zosfs umount takes it away): %w", dir, top.source, fs.ErrExist)
+			return "", fmt.Errorf("mount point %s: shows %s already, take it away first (zosfs umount %[1]s): %w", dir, top.source, fs.ErrExist)
 		}
 	}
 	return dir, nil
