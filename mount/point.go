@@ -19,7 +19,7 @@ func checkPoint(dir string) (string, error) {
 	}
 	switch {
 	case isStale(err):
-		return "", fmt.Errorf("mount point %s: the program that served the mount there has gone, take it away first (zosfs umount %[1]s): %w", dir, err)
+		return "", fmt.Errorf("mount point %s: the program that served the mount there has gone, take it away first (zosfs umount %[1]s): %[2]w", dir, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("mount point %s: make the directory first: %w", dir, fs.ErrNotExist)
 	case err != nil:
@@ -36,7 +36,7 @@ func checkPoint(dir string) (string, error) {
 	}
 	if top, ok := topAt(table, dir); ok {
 		if _, ours := top.mode(); ours {
-			return "", fmt.Errorf("mount point %s: shows %s already, take it away first (zosfs umount %[1]s): %w", dir, top.source, fs.ErrExist)
+			return "", fmt.Errorf("mount point %s: shows %s already, take it away first (zosfs umount %[1]s): %[3]w", dir, top.source, fs.ErrExist)
 		}
 	}
 	return dir, nil
