@@ -28,7 +28,7 @@ func (s *Server) pages() http.Handler {
 	mux.Handle("GET /{$}", s.pageFunc(s.homePage))
 	mux.Handle("GET /{owner}/{name}", s.pageFunc(s.repoPage))
 	mux.Handle("GET /{owner}/{name}/tree/{ref}/{path...}", s.pageFunc(s.treePage))
-	mux.Handle("GET /assets/", s.page.Assets())
+	mux.Handle("GET /assets/{file}", s.page.Assets())
 	mux.Handle("GET /", s.pageFunc(func(http.ResponseWriter, *http.Request) error {
 		return fail(api.CodeNotFound, "there is no such page")
 	}))
