@@ -54,9 +54,9 @@ func resolve(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("mount point: %w", err)
 	}
-	real, err := filepath.EvalSymlinks(dir)
+	plain, err := filepath.EvalSymlinks(dir)
 	if err == nil {
-		return real, nil
+		return plain, nil
 	}
 	if !isStale(err) {
 		return "", fmt.Errorf("mount point: %w", err)

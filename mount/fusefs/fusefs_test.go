@@ -30,7 +30,9 @@ func mount(t *testing.T, im *image.Image, o fusefs.Options) *fusefs.Server {
 }
 
 func TestSuite(t *testing.T) {
-	mounttest.Test(t, func(t *testing.T, im *image.Image) string {
+	// As root only: the directory is no other for the rest.
+	o := mounttest.Options{Big: testenv.Root()}
+	mounttest.Test(t, o, func(t *testing.T, im *image.Image) string {
 		return mount(t, im, fusefs.Options{}).Dir()
 	})
 }

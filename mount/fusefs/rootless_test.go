@@ -1,6 +1,7 @@
 package fusefs_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,7 @@ const (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(stageEnv); dir != "" {
-		if err := rootless(dir); err != nil {
+		if err := rootless(context.Background(), dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -51,7 +52,7 @@ func TestRootless(t *testing.T) {
 }
 
 // rootless runs as root in a mount namespace of its own; what it mounts goes with that.
-func rootless(private string) error {
+func rootless(ctx context.Context, private string) error {
 	const dir = "/mnt" // is there everywhere, and nobody may go to a directory of root's tests
 	device, temp := filepath.Join(dir, "fuse"), filepath.Join(dir, "tmp")
 	err := errors.Join(
@@ -65,7 +66,8 @@ func rootless(private string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(filepath.Join(dir, "test"), "-test.run", "^(TestSuite|TestFaults|TestCost|TestTable|TestUnmount|TestUnmountLazy|TestMountErrors)$")
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "test"), "-test.run",
+		"^(TestSuite|TestFaults|TestCost|TestTable|TestUnmount|TestUnmountLazy|TestMountErrors)$")
 	cmd.Dir = temp
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + temp, testenv.Env + "=fuse"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -34,7 +34,7 @@ type tree struct {
 
 func newTree(im *image.Image, o Options) *tree {
 	t := &tree{im: im, nodes: im.Tree(), errno: o.Errno, log: o.Log}
-	t.readOnly.RawFileSystem = fuse.NewDefaultRawFileSystem()
+	t.RawFileSystem = fuse.NewDefaultRawFileSystem()
 	seen := make(map[flist.XattrSetID]bool)
 	for id := flist.Root; int(id) <= t.nodes.Len(); id++ {
 		a := t.nodes.Attr(id)

@@ -277,7 +277,7 @@ func (f *faulty) kill(t *testing.T) {
 	for _, args := range [][]string{{"cat", "0"}, {"dd", "if=1", "of=/dev/null", "bs=1M", "iflag=direct"}} {
 		testenv.NeedTool(t, args[0])
 		reached, release := f.stall(t)
-		cmd := exec.Command(args[0], args[1:]...)
+		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 		cmd.Dir = f.dir
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

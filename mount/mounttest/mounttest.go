@@ -18,10 +18,19 @@ import (
 // ends, whatever is left open there.
 type Mounter func(t *testing.T, im *image.Image) (dir string)
 
+// Options say what [Test] tests with.
+type Options struct {
+	Big bool // a directory of 100,000 entries instead of 3,000, which takes some seconds
+}
+
 // Test tests that a mount shows what was packed, one subtest per clause, on one mount.
-func Test(t *testing.T, mount Mounter) {
-	ref := makeReference(t)
-	s := &suite{ref: ref, dir: mount(t, Image(t, ref))}
+func Test(t *testing.T, o Options, mount Mounter) {
+	entries := 3_000
+	if o.Big {
+		entries = 100_000
+	}
+	ref := makeReference(t, entries)
+	s := &suite{ref: ref, dir: mount(t, Image(t, ref)), entries: entries}
 	for _, clause := range []struct {
 		name string
 		test func(*suite, *testing.T)
@@ -60,6 +69,7 @@ func Test(t *testing.T, mount Mounter) {
 // suite is a mount beside the tree that it shows.
 type suite struct {
 	ref, dir string
+	entries  int // in the directory many
 }
 
 // both calls f with either tree and fails the test unless f returns the same for both. An

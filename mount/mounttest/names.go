@@ -32,7 +32,7 @@ func (s *suite) identity(t *testing.T) {
 	if outside := stat(t, filepath.Dir(s.dir)); top.Dev == outside.Dev {
 		t.Errorf("the mount has the device %#x of the directory around it", top.Dev)
 	}
-	for _, name := range []string{"", plain, large, huge, many, many + "/entry-99999", "plain/symlink", hello} {
+	for _, name := range []string{"", plain, large, huge, many, many + "/entry-2999", "plain/symlink", hello} {
 		st := stat(t, filepath.Join(s.dir, name))
 		if st.Dev != top.Dev {
 			t.Errorf("%q is on device %#x, want %#x", name, st.Dev, top.Dev)
@@ -153,7 +153,7 @@ func (s *suite) trustedXattrs(t *testing.T) {
 			err = fmt.Errorf("list is %q, want user.a alone", p[:n])
 		}
 		if _, gerr := unix.Fgetxattr(int(f.Fd()), "trusted.a", p); !errors.Is(gerr, unix.ENODATA) {
-			err = errors.Join(err, fmt.Errorf("getxattr trusted.a: %v, want %v", gerr, unix.ENODATA))
+			err = errors.Join(err, fmt.Errorf("getxattr trusted.a: %w, want %w", gerr, unix.ENODATA))
 		}
 		return err
 	})

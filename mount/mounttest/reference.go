@@ -22,11 +22,10 @@ const (
 	hello = "plain/hello" // "hello, world\n"
 	large = "plain/large" // largeSize bytes of noise
 	huge  = "huge"        // hugeSize bytes, all but some of them a hole
-	many  = "many"        // manyEntries empty files
+	many  = "many"        // suite.entries empty files
 
-	largeSize   = 3<<20 + 17
-	hugeSize    = 4<<30 + 400_321
-	manyEntries = 100_000
+	largeSize = 3<<20 + 17
+	hugeSize  = 4<<30 + 400_321
 )
 
 // hugeMarks are the places in the huge file where mark lies: at the begin, across 4 GiB, past
@@ -35,7 +34,7 @@ var hugeMarks = []int64{0, 4<<30 - 5, 4<<30 + 12_345, hugeSize - int64(len(mark)
 
 const mark = "0123456789abcdef"
 
-func makeReference(t *testing.T) string {
+func makeReference(t *testing.T, entries int) string {
 	t.Helper()
 	dir := testenv.TempDir(t)
 	m := &maker{t: t, dir: dir}
@@ -45,7 +44,7 @@ func makeReference(t *testing.T) string {
 	m.access()
 	m.huge()
 	m.mkdir(many, 0o755)
-	for i := range manyEntries {
+	for i := range entries {
 		m.must(unix.Mknod(m.path(fmt.Sprintf("%s/entry-%d", many, i)), unix.S_IFREG|0o644, 0))
 	}
 	return dir
