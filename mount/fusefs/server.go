@@ -117,6 +117,7 @@ func (s *Server) serve() error {
 		MaxBackground:            maxBackground,
 		EnableSymlinkCaching:     true,
 		ExplicitDataCacheControl: true,
+		DisableSplice:            true, // answers come from memory
 		// ACLs need the kernel's help, which asks for them at each first access check.
 		EnableAcl: t.hasACLs,
 		// File handles survive the kernel's caches, so that overlayfs can index hard links

@@ -233,7 +233,9 @@ func (p *packer) object(dirfd int, name string, size int64) (flist.ObjectID, err
 }
 
 func (p *packer) hashZeros(h *chunk.Hasher, n int64) {
-	clear(p.buf)
+	if n > 0 {
+		clear(p.buf)
+	}
 	for ; n > 0; n -= int64(len(p.buf)) {
 		_, _ = h.Write(p.buf[:min(n, int64(len(p.buf)))])
 	}
