@@ -115,9 +115,10 @@ func (c *Cache) promote() bool {
 	return true
 }
 
-// refresh looks for what the writer did since the last look, and reports whether there may
-// be more chunks now. Where nothing happened it costs two system calls.
-func (c *Cache) refresh() bool {
+// refresh looks for what the writer stored since the last look, and reports whether there
+// may be more chunks now. Where nothing happened it costs two system calls, unless all is
+// true: then it looks for what was evicted too.
+func (c *Cache) refresh(all bool) bool {
 	c.turn <- struct{}{}
 	defer c.give()
 	if c.closed || !c.readOnly.Load() {
@@ -130,7 +131,7 @@ func (c *Cache) refresh() bool {
 	_, linked := tail.stat()
 	_, err := os.Lstat(filepath.Join(c.dir, segmentName(tail.number+1)))
 	grown := c.extend(tail) // after the look for the next, since no more comes once that is there
-	if linked && err != nil && !tail.full() {
+	if linked && err != nil && !tail.full() && !all {
 		return grown
 	}
 	return c.relist() || grown

@@ -87,7 +87,7 @@ type record struct {
 // what the writer has if need be.
 func (c *Cache) find(d chunk.Digest) (record, bool) {
 	r, ok := c.lookup(d)
-	if !ok && c.readOnly.Load() && c.refresh() {
+	if !ok && c.readOnly.Load() && c.refresh(false) {
 		r, ok = c.lookup(d)
 	}
 	return r, ok

@@ -27,8 +27,12 @@ type Stats struct {
 	ReadOnly      bool  `json:"read_only"`      // another process is the writer
 }
 
-// Stats returns figures that are each exact, if not all of the same moment.
+// Stats returns figures that are each exact, if not all of the same moment. A reader looks
+// into the directory for them.
 func (c *Cache) Stats() Stats {
+	if c.readOnly.Load() {
+		c.refresh(true)
+	}
 	chunks, size := c.index.len()
 	s := Stats{
 		Bytes:         c.bytes.Load(),
