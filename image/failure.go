@@ -11,6 +11,7 @@ import (
 	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/store"
 )
 
 // ReadError says that content could not be read. It unwraps to Err and with it to its kind.
@@ -47,6 +48,9 @@ const doubtfulTries = 3
 
 // hopeless reports whether trying again after err, for the n-th time, is of no use now.
 func hopeless(err error, n int) bool {
+	if _, ok := errors.AsType[*store.RangeError](err); ok {
+		return true
+	}
 	switch {
 	case errors.Is(err, errs.ErrUnavailable):
 		return false

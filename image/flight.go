@@ -21,21 +21,22 @@ func (im *Image) launch(f *flight) {
 
 // run makes the request. It ends with every load finished.
 func (f *flight) run() {
-	st := &f.im.stats
-	st.requests.Add(1)
-	err := f.read(f.im.ctx, f.im, f.deliver)
-	if err == nil {
-		wanted := int64(0)
-		for _, l := range f.loads {
-			wanted += int64(l.ref.Stored)
-		}
-		st.bytes.Add(f.size())
-		st.wasted.Add(max(0, f.size()-wanted))
+	f.im.stats.requests.Add(1)
+	f.land(f.read(f.im.ctx, f.im, f.deliver))
+}
+
+// book counts the bytes of a range that came.
+func (f *flight) book() {
+	wanted := int64(0)
+	for _, l := range f.loads {
+		wanted += int64(l.ref.Stored)
 	}
-	f.land(err)
+	f.im.stats.bytes.Add(f.size())
+	f.im.stats.wasted.Add(max(0, f.size()-wanted))
 }
 
 func (f *flight) deliver(l *load, plain []byte) {
+	f.booked.Do(f.book)
 	f.im.stats.fetched.Add(1)
 	if l.taken || f.class == readAhead {
 		f.im.stats.aheadFetched.Add(1)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/zosfs/zosfs/flist"
 )
@@ -30,7 +31,8 @@ type flight struct {
 	im    *Image
 	class class
 	span
-	gaps int64 // bytes between the loads that were asked for
+	gaps   int64     // bytes between the loads that were asked for
+	booked sync.Once // before the first chunk is delivered, so that Stats are not behind it
 }
 
 // claim takes the duty for those of the pieces that nobody has it for, sets wait in all of

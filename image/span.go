@@ -65,7 +65,7 @@ func (s *span) read(ctx context.Context, im *Image, deliver func(*load, []byte))
 
 // check opens the chunks in the bytes p of the span and delivers those that are right,
 // whoever sent them; they need not be right again when another source is asked. Its error
-// is about the others. Calls at the same time are fine.
+// is about the others.
 func (s *span) check(p []byte, deliver func(*load, []byte)) error {
 	if int64(len(p)) != s.size() {
 		return fmt.Errorf("range of %d bytes, want %d: %w", len(p), s.size(), errs.ErrCorrupt)

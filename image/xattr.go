@@ -2,7 +2,6 @@ package image
 
 import (
 	"iter"
-	"strings"
 	"unsafe"
 
 	"github.com/zosfs/zosfs/flist"
@@ -31,9 +30,8 @@ func (x *xattrs) add(sets iter.Seq2[flist.XattrSetID, []flist.Xattr]) {
 			n, ok := known[a.Name]
 			if !ok {
 				n = uint32(len(x.names))
-				name := strings.Clone(a.Name) // it may alias the Reader
-				known[name] = n
-				x.names = append(x.names, name)
+				known[a.Name] = n
+				x.names = append(x.names, a.Name)
 			}
 			x.items = append(x.items, xattr{name: n, size: uint32(len(a.Value)), at: uint64(len(x.values))})
 			x.values = append(x.values, a.Value...)
