@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/zosfs/zosfs/cache"
 	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/errs"
@@ -531,17 +532,18 @@ func TestLargeChunks(t *testing.T) {
 	}
 }
 
+// TestDescriptorsAreBounded stores chunks of which only one fits into a segment, so that the
+// segments are many before the limit of bytes is reached.
 func TestDescriptorsAreBounded(t *testing.T) {
-	dir := t.TempDir()
-	c := open(t, dir, cache.Options{Limit: 100 << 20, SegmentSize: 1, Memory: -1})
-	for i := range 40 {
-		put(c, i, 200_000) // each in a segment of its own, at 1/1000 of the limit
+	c := open(t, t.TempDir(), cache.Options{Limit: 10 << 20, SegmentSize: 1, Memory: -1})
+	for i := range 1100 {
+		put(c, i, 6000)
 	}
-	shut(t, c)
-	// A far larger limit makes the old segments many in comparison, but keeps them.
-	c = open(t, dir, cache.Options{Limit: 1 << 40, Memory: -1})
-	if got := len(held(t, c, 40, 200_000)); got != 40 {
-		t.Errorf("%d of 40 held", got)
+	if n := openFiles(t); n > 1010 || n < 900 {
+		t.Errorf("%d files open, want about 1000", n)
+	}
+	if got := held(t, c, 1100, 6000); len(got) < 990 || got[len(got)-1] != 1099 {
+		t.Errorf("%d held, up to %d; want about the latest 1000", len(got), got[len(got)-1])
 	}
 }
 

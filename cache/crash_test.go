@@ -11,9 +11,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
 	"github.com/zosfs/zosfs/cache"
 	"github.com/zosfs/zosfs/internal/testenv"
-	"golang.org/x/sys/unix"
 )
 
 // childEnv makes the test binary the program that is killed: see TestKill.
@@ -31,12 +32,12 @@ func TestMain(m *testing.M) {
 func child(dir string) {
 	c, err := cache.Open(dir, killOptions)
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	for i := 0; ; i++ {
 		put(c, i, 100*(1+i%50))
-		fmt.Println(i)
+		fmt.Fprintln(os.Stdout, i)
 	}
 }
 

@@ -21,8 +21,8 @@ func TestIndexMemory(t *testing.T) {
 	before := heap()
 	x := newIndex()
 	r := rand.New(rand.NewPCG(1, 1))
-	const max = 1_000_000
-	for n := 1; n <= max; n++ {
+	const chunks = 1_000_000
+	for n := 1; n <= chunks; n++ {
 		x.put(r.Uint64(), makePlace(0, uint32(n)))
 		if n%250_000 != 0 {
 			continue
@@ -33,7 +33,7 @@ func TestIndexMemory(t *testing.T) {
 		}
 	}
 	// The heap's size classes add to that.
-	if each := float64(heap()-before) / max; each > 24 || each < 18 {
+	if each := float64(heap()-before) / chunks; each > 24 || each < 18 {
 		t.Errorf("%.1f bytes of heap a chunk, want 18 to 24", each)
 	}
 	runtime.KeepAlive(x)

@@ -170,7 +170,7 @@ func (c *Cache) detach(s *segment) {
 	c.release(s)
 }
 
-// index enters the records of s, the later of equal ones last.
+// enter adds the records of s to the index; of equal ones the last is found.
 func (c *Cache) enter(s *segment, entries []entry) {
 	for _, e := range entries {
 		c.index.put(e.fp, makePlace(s.slot, e.unit))
