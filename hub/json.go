@@ -14,38 +14,44 @@ import (
 	"github.com/zosfs/zosfs/hub/db"
 )
 
-// Requests of the JSON endpoints.
+// Requests of the JSON endpoints. Paths are repeated since huma does not look into embedded
+// types that are not exported.
 type (
-	noInput struct{}
-
+	noInput  struct{}
 	repoPath struct {
 		Owner string `path:"owner" doc:"Owner of the repository."`
 		Name  string `path:"name" doc:"Name of the repository."`
 	}
 	tagPath struct {
-		repoPath
-		Tag string `path:"tag" doc:"Tag; it may move."`
-	}
-	page struct {
-		After string `query:"after" doc:"Begin after this one: next of the page before."`
-		Limit int    `query:"limit" doc:"Most rows in the answer, 1 to 1000; default 1000."`
+		Owner string `path:"owner" doc:"Owner of the repository."`
+		Name  string `path:"name" doc:"Name of the repository."`
+		Tag   string `path:"tag" doc:"Tag; it may move."`
 	}
 	reposInput struct {
 		Owner string `query:"owner" doc:"Only those of this owner."`
-		page
+		After string `query:"after" doc:"Begin after this one: next of the page before."`
+		Limit int    `query:"limit" doc:"Most rows in the answer, 1 to 1000; default 1000."`
 	}
 	tagsInput struct {
-		repoPath
-		page
+		Owner string `path:"owner" doc:"Owner of the repository."`
+		Name  string `path:"name" doc:"Name of the repository."`
+		After string `query:"after" doc:"Begin after this one: next of the page before."`
+		Limit int    `query:"limit" doc:"Most rows in the answer, 1 to 1000; default 1000."`
 	}
 	flistsInput struct {
-		repoPath
+		Owner  string `path:"owner" doc:"Owner of the repository."`
+		Name   string `path:"name" doc:"Name of the repository."`
 		Before string `query:"before" doc:"Begin after this one: next of the page before."`
 		Limit  int    `query:"limit" doc:"Most rows in the answer, 1 to 1000; default 1000."`
 	}
+	blobsInput struct {
+		After string `query:"after" doc:"Begin after this one: next of the page before."`
+		Limit int    `query:"limit" doc:"Most rows in the answer, 1 to 1000; default 1000."`
+	}
 	patchInput struct {
-		repoPath
-		Body api.RepoPatch
+		Owner string `path:"owner" doc:"Owner of the repository."`
+		Name  string `path:"name" doc:"Name of the repository."`
+		Body  api.RepoPatch
 	}
 	tokenInput struct{ Body api.TokenRequest }
 	tokenPath  struct {
@@ -128,7 +134,7 @@ func (s *Server) makeToken(ctx context.Context, in *tokenInput) (*answer[api.New
 	}
 	t := db.Token{User: c.User, Name: in.Body.Name, Scope: string(in.Body.Scope), Pattern: in.Body.Pattern, Created: s.now()}
 	if in.Body.Expires != nil {
-		t.Expires = *in.Body.Expires
+		t.Expires = in.Body.Expires.Truncate(time.Millisecond) // as rows have it
 	}
 	if c.Pattern != "" && t.Pattern != c.Pattern {
 		return nil, fail(api.CodeDenied, "the token that asks is narrowed to %s; so must the new one be", c.Pattern)
@@ -196,13 +202,13 @@ func (s *Server) listRepos(ctx context.Context, in *reposInput) (*answer[api.Rep
 	return ok(api.Repos{Repos: each(rows, repoJSON), Next: next})
 }
 
-// repo returns the repository of a path if the caller may read it.
-func (s *Server) repo(ctx context.Context, p repoPath) (db.Repository, error) {
-	return s.db.Repository(ctx, caller(ctx), p.Owner, p.Name)
+// repo returns a repository if the caller may read it.
+func (s *Server) repo(ctx context.Context, owner, name string) (db.Repository, error) {
+	return s.db.Repository(ctx, caller(ctx), owner, name)
 }
 
 func (s *Server) getRepo(ctx context.Context, in *repoPath) (*answer[api.Repo], error) {
-	r, err := s.repo(ctx, *in)
+	r, err := s.repo(ctx, in.Owner, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +219,7 @@ func (s *Server) patchRepo(ctx context.Context, in *patchInput) (*answer[api.Rep
 	if _, err := needWrite(ctx, in.Owner, in.Name); err != nil {
 		return nil, err
 	}
-	r, err := s.repo(ctx, in.repoPath)
+	r, err := s.repo(ctx, in.Owner, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +235,7 @@ func (s *Server) listTags(ctx context.Context, in *tagsInput) (*answer[api.Tags]
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.repo(ctx, in.repoPath)
+	r, err := s.repo(ctx, in.Owner, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +248,7 @@ func (s *Server) listTags(ctx context.Context, in *tagsInput) (*answer[api.Tags]
 }
 
 func (s *Server) getTag(ctx context.Context, in *tagPath) (*answer[api.Tag], error) {
-	r, err := s.repo(ctx, in.repoPath)
+	r, err := s.repo(ctx, in.Owner, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +264,7 @@ func (s *Server) deleteTag(ctx context.Context, in *tagPath) (*nothing, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.repo(ctx, in.repoPath)
+	r, err := s.repo(ctx, in.Owner, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +272,7 @@ func (s *Server) deleteTag(ctx context.Context, in *tagPath) (*nothing, error) {
 }
 
 func (s *Server) listMoves(ctx context.Context, in *tagPath) (*answer[api.Moves], error) {
-	r, err := s.repo(ctx, in.repoPath)
+	r, err := s.repo(ctx, in.Owner, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -291,7 +297,7 @@ func (s *Server) listFlists(ctx context.Context, in *flistsInput) (*answer[api.F
 			return nil, fail(api.CodeBadRequest, "before is not what a page gave as next").because(err)
 		}
 	}
-	r, err := s.repo(ctx, in.repoPath)
+	r, err := s.repo(ctx, in.Owner, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +309,7 @@ func (s *Server) listFlists(ctx context.Context, in *flistsInput) (*answer[api.F
 	return ok(api.Flists{Flists: each(rows, flistJSON), Next: next})
 }
 
-func (s *Server) listBlobs(ctx context.Context, in *page) (*answer[api.Blobs], error) {
+func (s *Server) listBlobs(ctx context.Context, in *blobsInput) (*answer[api.Blobs], error) {
 	if _, err := needAdmin(ctx); err != nil {
 		return nil, err
 	}

@@ -31,7 +31,8 @@ func newAPI(mux *http.ServeMux, version string) huma.API {
 			// A token may be given everywhere and is needed for some.
 			Security: []map[string][]string{{}, {"token": {}}},
 		},
-		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat},
+		// The second is how huma knows what ends in +json.
+		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{errorBody},
 	})

@@ -3,12 +3,14 @@ package hub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
@@ -98,8 +100,11 @@ func (s *Server) checkFlist(ctx context.Context, c db.Caller, path string, p *db
 	f, err := flist.Open(path, flist.OpenOptions{TempDir: s.tmp, MaxSize: plainFactor * s.opts.MaxFlist})
 	if err != nil {
 		code := api.CodeOf(err)
-		if code == api.CodeInternal {
+		switch {
+		case code == api.CodeInternal, errors.Is(err, syscall.ENOSPC):
 			return err
+		case code == api.CodeFull:
+			code = api.CodeTooLarge
 		}
 		return fail(code, "not a valid flist: %s", strings.TrimPrefix(err.Error(), path+": ")).because(err)
 	}
