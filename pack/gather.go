@@ -12,6 +12,7 @@ import (
 // A batch is asked for in one look-up when one of these is reached.
 const (
 	batchBytes  = 24 << 20 // plaintext that waits for the answer; half of a pool
+	startBytes  = 4 << 20  // the same for the first batch, so that sealing begins soon; then it doubles
 	batchChunks = 32 << 10 // with those of files in the pack cache, which hold no plaintext
 	batchItems  = 32 << 10
 	firstBatch  = 512 // chunks, when the pack cache is tried for the first time
@@ -41,22 +42,23 @@ func newBatch() *batch {
 	return &batch{want: make(map[chunk.Digest]struct{}), done: make(chan struct{})}
 }
 
-// full reports whether b should be asked for.
-func (b *batch) full() bool {
-	return b.bytes >= batchBytes || len(b.want) >= batchChunks || len(b.loads) >= batchItems
+// full reports whether b should be asked for; limit is of its bytes.
+func (b *batch) full(limit int) bool {
+	return b.bytes >= limit || len(b.want) >= batchChunks || len(b.loads) >= batchItems
 }
 
 // gatherer collects batches. See the package comment.
 type gatherer struct {
 	*packer
 	cur    *batch
+	limit  int                // bytes of cur
 	probed bool               // whether the pack cache has proved useful, or useless
 	spawn  func(func() error) // starts a look-up
 }
 
 func (g *gatherer) run(ctx context.Context) error {
 	defer close(g.batches)
-	g.cur = newBatch()
+	g.cur, g.limit = newBatch(), startBytes
 	for {
 		it, ok, err := recv(ctx, g, g.items)
 		if err != nil {
@@ -103,7 +105,7 @@ func (g *gatherer) ask(pieces []piece) {
 func (g *gatherer) push(ctx context.Context, l load) error {
 	g.cur.loads = append(g.cur.loads, l)
 	switch {
-	case g.cur.full():
+	case g.cur.full(g.limit):
 		return g.flush(ctx)
 	case !g.probed && g.cur.known && len(g.cur.want) >= firstBatch:
 		return g.probe(ctx)
@@ -117,7 +119,7 @@ func (g *gatherer) flush(ctx context.Context) error {
 	if len(b.loads) == 0 {
 		return nil
 	}
-	g.cur = newBatch()
+	g.cur, g.limit = newBatch(), min(2*g.limit, batchBytes)
 	g.pending.Add(1)
 	g.spawn(func() error { return g.locate(ctx, b) })
 	return send(ctx, g.batches, b)

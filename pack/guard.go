@@ -30,13 +30,20 @@ func (s spot) follows(prev spot) bool {
 const firstOffset = 8
 
 // scattered reports whether the pieces of a part, which lie at the spots, are to be copied.
+// What repeats in the part counts once, for it is read once.
 func scattered(pieces []piece, at []spot) bool {
-	runs, bytes := 0, 0
+	seen := make(map[chunk.Digest]struct{}, len(pieces))
+	runs, bytes, prev := 0, 0, -1
 	for i := range pieces {
+		if _, ok := seen[pieces[i].digest]; ok {
+			continue
+		}
+		seen[pieces[i].digest] = struct{}{}
 		bytes += int(pieces[i].size)
-		if i == 0 || !at[i].follows(at[i-1]) {
+		if prev < 0 || !at[i].follows(at[prev]) {
 			runs++
 		}
+		prev = i
 	}
 	return runs >= guardRuns && bytes/runs < guardMean
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,8 +22,6 @@ import (
 	"github.com/zosfs/zosfs/store/mem"
 )
 
-const childTree = "PACK_TEST_CHILD"
-func packChild(string) int { return 0 }
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childTree); dir != "" {
 		os.Exit(packChild(dir))
@@ -239,4 +238,22 @@ func leftovers(t *testing.T, dir string, want ...string) {
 			t.Errorf("%s is left behind; want only %v", e.Name(), maps.Keys(ok))
 		}
 	}
+}
+
+// child runs this test as another process with a variable set, and returns its stdout.
+func child(t *testing.T, env string) (string, error) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe)
+	cmd.Env = append(os.Environ(), env)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return string(out), nil
 }

@@ -46,7 +46,7 @@ func (p *packer) openFile(it *item) (int, error) {
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
-	if err == nil && inodeOf(&st) != it.file.ident.inode {
+	if err == nil && (inodeOf(&st) != it.file.ident.inode || st.Mode&unix.S_IFMT != unix.S_IFREG) {
 		err = errReplaced
 	}
 	if err == nil {
