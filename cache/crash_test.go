@@ -32,12 +32,12 @@ func TestMain(m *testing.M) {
 func child(dir string) {
 	c, err := cache.Open(dir, killOptions)
 	if err != nil {
-		fmt.Fprintln(os.Stdout, err)
+		_, _ = fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	for i := 0; ; i++ {
 		put(c, i, 100*(1+i%50))
-		fmt.Fprintln(os.Stdout, i)
+		_, _ = fmt.Fprintln(os.Stdout, i)
 	}
 }
 
@@ -46,8 +46,8 @@ var killOptions = cache.Options{Limit: 300 << 10, SegmentSize: 32 << 10, Memory:
 // TestKill kills a process that stores, fills segments and evicts, at some moment: nothing
 // that is found afterwards is wrong, and what the last segments held is found.
 func TestKill(t *testing.T) {
-	dir := t.TempDir()
 	for _, lines := range []int{1, 20, 95, 300, 333} {
+		dir := t.TempDir()
 		last := killAfter(t, dir, lines)
 		c := open(t, dir, killOptions)
 		n := 0
