@@ -13,7 +13,7 @@
 // are one range, and a range takes along what follows it in the blob as far as the window
 // covers. On a source whose delay is unknown or below a millisecond the window is zero and
 // nothing is fetched that was not asked for. Whoever reads a file in order gets a further
-// read-ahead of twice bandwidth x delay, so that the link is always filled.
+// read-ahead of up to four times bandwidth x delay, so that the link is always filled.
 //
 // Downloads belong to the Image, not to the reader who caused them: a reader who goes away
 // hurts nobody. On-demand reads come before read-ahead, and read-ahead before [Image.Prefetch].

@@ -4,6 +4,7 @@ import "errors"
 
 // launch starts f as soon as the gate admits it.
 func (im *Image) launch(f *flight) {
+	im.ahead.book(im, f.size())
 	t := im.gate.enqueue(f.class, f.size())
 	ok := im.spawn(func() {
 		if err := t.wait(im.ctx); err != nil {

@@ -56,13 +56,6 @@ func (g *gate) enqueue(c class, n int64) *ticket {
 	return t
 }
 
-// queued returns how many of a class wait.
-func (g *gate) queued(c class) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.waiting[c])
-}
-
 // admit is called with mu held whenever something changed.
 func (g *gate) admit() {
 	for c := range g.waiting {

@@ -63,6 +63,7 @@ type Image struct {
 	gate     *gate
 	failures failures
 	streams  streams
+	ahead    ahead
 	stats    counters
 
 	// ctx is the lifetime of downloads: they are shared, so no reader's context may end

@@ -12,18 +12,25 @@ const (
 	nearby = time.Millisecond
 )
 
-// inFlight returns bandwidth x delay of the source in bytes: what the link carries while one
-// request waits for its answer. It is 0 where that is not known or not worth bridging.
-func (im *Image) inFlight() int64 {
+// link returns what is known of the source's link: how many bytes it carries while one
+// request waits for its answer (bandwidth x delay), and bytes a second. Both are 0 where that
+// is not known or not worth bridging.
+func (im *Image) link() (carries int64, rate float64) {
 	l, ok := im.src.(Linker)
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	delay, rate := l.Link()
 	if delay <= nearby || !(rate > 0) {
-		return 0
+		return 0, 0
 	}
-	return int64(min(rate*(delay-nearby).Seconds(), maxStream))
+	return int64(min(rate*(delay-nearby).Seconds(), maxStream)), rate
+}
+
+// window returns what a range takes along, and the gaps it bridges, in bytes.
+func (im *Image) window() int64 {
+	carries, _ := im.link()
+	return min(carries, maxWindow)
 }
 
 // patience returns how long one request for n bytes may take before it is given up as

@@ -54,7 +54,7 @@ func (im *Image) claim(c class, pieces []piece, widen bool) []*flight {
 	slices.SortFunc(own, func(a, b duty) int {
 		return cmp.Or(cmp.Compare(a.blob, b.blob), cmp.Compare(a.ref.Offset, b.ref.Offset))
 	})
-	window := min(im.inFlight(), maxWindow)
+	window := im.window()
 	var out []*flight
 	for _, d := range own {
 		if n := len(out); n > 0 && out[n-1].join(d.blob, d.load, window) {

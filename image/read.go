@@ -145,6 +145,9 @@ func (im *Image) enter(ctx context.Context, t *ticket, pieces []piece) error {
 		return err
 	}
 	flights := im.claim(t.class, pieces, false)
+	for _, f := range flights {
+		im.ahead.book(im, f.size())
+	}
 	ok := im.spawn(func() {
 		defer t.release()
 		for _, f := range flights {

@@ -280,11 +280,7 @@ func TestPrefetch(t *testing.T) {
 		w := randomWorld(t, seed)
 		im := w.open(t, nil, image.Options{})
 		var last image.Progress
-		ids := func(yield func(id flist.NodeID) bool) {
-			for id := 1; id <= im.Tree().Len() && yield(flist.NodeID(id)); id++ {
-			}
-		}
-		if err := im.Prefetch(t.Context(), ids, func(p image.Progress) { last = p }); err != nil {
+		if err := im.Prefetch(t.Context(), allNodes(im), func(p image.Progress) { last = p }); err != nil {
 			t.Fatal(err)
 		}
 		if n := w.Counts(); last != (image.Progress{Chunks: n.Chunks, TotalChunks: n.Chunks, Bytes: n.Stored, TotalBytes: n.Stored}) {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"math"
 	"sync"
 
 	"github.com/zosfs/zosfs/flist"
@@ -17,7 +18,7 @@ type streams struct {
 type stream struct {
 	obj   flist.ObjectID
 	next  int64  // where the reader will go on
-	run   int    // reads in order so far, after the first
+	run   int    // reads in order so far, without the first
 	mark  int64  // read-ahead has been thought about for readers up to here
 	ahead int64  // up to where it was asked for
 	used  uint64 // tick of the last read
@@ -50,7 +51,10 @@ func (s *streams) advance(obj flist.ObjectID, off int64, n int) (stream, bool) {
 		}
 	}
 	*old = stream{obj: obj, next: end, used: s.tick}
-	return stream{}, false
+	if off == 0 && n >= eager {
+		old.run = 1
+	}
+	return *old, old.run > 0
 }
 
 // thought notes how far read-ahead was asked for.
@@ -66,38 +70,45 @@ func (s *streams) thought(was stream, mark, ahead int64) {
 	}
 }
 
-// maxQueued bounds the read-ahead that waits for room; more would come too late anyway.
-const maxQueued = 64
+const (
+	// The read-ahead of a stream is twice what the link carries at the second read in
+	// order, and grows to maxAhead times that: once for what is on its way, once for what
+	// is asked for meanwhile, and twice because answers share the link, chunks come whole
+	// and rates are estimates. TestSequentialFillsTheLink holds it.
+	maxAhead = 4
+	// minPart is the least size of a request of read-ahead, but for the end of a file.
+	minPart = 64 << 10
+	// eager is from what size on a read of the beginning of a file counts as one in order:
+	// who reads so much mostly reads on.
+	eager = 128 << 10
+)
 
-// follow is told of every read. It keeps read-ahead going for those in order: as much as the
-// link carries while it waits at the second read, twice that from the third on. Sizes are
+// follow is told of every read. It keeps read-ahead going for those in order. Sizes are
 // counted as sealed, for that is what the link carries.
 func (im *Image) follow(obj flist.ObjectID, off int64, n int) {
-	carries := im.inFlight()
+	carries, _ := im.link()
 	if carries == 0 {
 		return
 	}
 	st, ok := im.streams.advance(obj, off, n)
-	if !ok || im.gate.queued(readAhead) >= maxQueued {
+	if !ok {
 		return
 	}
-	if st.run > 1 {
-		carries *= 2
+	part := max(carries/2, minPart)
+	size := min(max(carries*min(int64(st.run)+1, maxAhead), 2*part), maxStream)
+	want, mark, ahead, end := im.upcoming(st, size)
+	if sealedSize(want) < part && !end {
+		im.streams.thought(st, mark, st.ahead) // later, as a larger request
+		return
 	}
-	carries = min(carries, maxStream)
-	want, mark, ahead := im.upcoming(st, carries)
 	im.streams.thought(st, mark, ahead)
-	for _, part := range split(want, max(carries/2, 64<<10)) {
-		t := im.gate.enqueue(readAhead, sealedSize(part))
-		if !im.spawn(func() { _ = im.enter(im.ctx, t, part) }) {
-			t.abandon()
-		}
-	}
+	im.ahead.add(im, split(want, part))
 }
 
 // upcoming returns the chunks after st.next, up to size sealed bytes of them, that were not
-// asked for yet and that the cache lacks. mark is where the first of them begins.
-func (im *Image) upcoming(st stream, size int64) (want []piece, mark, ahead int64) {
+// asked for yet and that the cache lacks, and how far they go. mark is where the first of
+// all chunks after st.next begins; end says that the file holds no more.
+func (im *Image) upcoming(st stream, size int64) (want []piece, mark, ahead int64, end bool) {
 	ahead, mark = st.ahead, -1
 	for e := range im.r.ExtentsAt(st.obj, st.next) {
 		if e.Offset < st.next {
@@ -107,7 +118,7 @@ func (im *Image) upcoming(st stream, size int64) (want []piece, mark, ahead int6
 			mark = e.Offset
 		}
 		if size <= 0 {
-			break
+			return want, mark, ahead, false
 		}
 		c := im.r.Chunk(e.Chunk)
 		size -= int64(c.Stored)
@@ -120,9 +131,9 @@ func (im *Image) upcoming(st stream, size int64) (want []piece, mark, ahead int6
 		}
 	}
 	if mark < 0 {
-		mark = 1<<63 - 1 // the end: there is nothing more to think about
+		mark = math.MaxInt64 // nothing more to think about
 	}
-	return want, mark, ahead
+	return want, mark, ahead, true
 }
 
 // split cuts pieces into parts that one request each may serve: one blob and at most size

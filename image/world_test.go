@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"path"
@@ -331,4 +332,11 @@ func (w *world) paths() []string { return slices.Sorted(maps.Keys(w.content)) }
 func inBubble(t *testing.T, name string, f func(*testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+}
+
+func allNodes(im *image.Image) iter.Seq[flist.NodeID] {
+	return func(yield func(flist.NodeID) bool) {
+		for id := flist.Root; int(id) <= im.Tree().Len() && yield(id); id++ {
+		}
+	}
 }
