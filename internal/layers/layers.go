@@ -3,7 +3,8 @@
 // Packages lie on floors. A package imports lower floors only; two of one floor do not know
 // each other, but for those in internal, which may use each other. A heavy dependency has
 // one home, and everyone else reaches it through that. Code that is not a test does not
-// import test support. Imports of test files are free.
+// import test support. Imports of test files are free. One more rule that no linter has is
+// here too: tests sleep where time is not real only.
 package layers
 
 import (

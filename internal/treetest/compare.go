@@ -146,7 +146,7 @@ func (c *comparer) compare(a, b *entry) {
 
 func (c *comparer) links(a, b *entry) {
 	field(c, "names", a.names, b.names, decimal)
-	na, nb := uint64(a.stat.Nlink), uint64(b.stat.Nlink) //nolint:unconvert // its type differs among machines
+	na, nb := uint64(a.stat.Nlink), uint64(b.stat.Nlink) // its type differs among machines
 	if a.stat.Mode&unix.S_IFMT == unix.S_IFDIR {
 		if na == 1 || nb == 1 {
 			return
