@@ -241,7 +241,9 @@ func (m *maker) node(n node) flist.NodeID {
 	case n.target != "":
 		row.Mode, row.Target, row.Size = flist.ModeSymlink|0o777, []byte(n.target), int64(len(n.target))
 	case n.mode != 0:
-		row.Mode, row.Rdev = n.mode, 0x801
+		if row.Mode = n.mode; row.Type() == flist.ModeChar {
+			row.Rdev = 0x801
+		}
 	case n.entries == nil && n.chunk == 0:
 		row.Mode = flist.ModeRegular | 0o644
 	case n.entries == nil:

@@ -66,7 +66,6 @@ func New(o Options) (*Client, error) {
 	if strings.ContainsAny(o.Token, " \r\n\t") {
 		return nil, fmt.Errorf("hub token: it has white space in it: %w", errs.ErrFormat)
 	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
 	if o.UserAgent == "" {
 		o.UserAgent = "zosfs"
 	}
@@ -107,8 +106,8 @@ func transport() *http.Transport {
 	}
 }
 
-// URL returns the hub's URL.
-func (c *Client) URL() string { return c.base.String() }
+// URL returns the hub's URL, without a slash at its end.
+func (c *Client) URL() string { return strings.TrimRight(c.base.String(), "/") }
 
 // Close closes idle connections, if they are the Client's own.
 func (c *Client) Close() error {

@@ -56,11 +56,11 @@ func (c *Client) do(parent context.Context, k call, want ...int) (*http.Response
 }
 
 func (c *Client) send(ctx context.Context, w *watch, k call) (*http.Response, error) {
-	u := *c.base
-	for _, p := range k.path {
-		u.RawPath = u.EscapedPath() + "/" + url.PathEscape(p)
-		u.Path += "/" + p
+	path := make([]string, len(k.path))
+	for i, p := range k.path {
+		path[i] = url.PathEscape(p)
 	}
+	u := c.base.JoinPath(path...)
 	u.RawQuery = k.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), nil)
 	if err != nil {
