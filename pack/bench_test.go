@@ -35,9 +35,15 @@ func (nowhere) Locate(context.Context, []chunk.Digest) (map[chunk.Digest]blob.Lo
 	return nil, nil
 }
 
+// childFiles is how many descriptors the child may have, if it is set.
+const childFiles = "PACK_TEST_NOFILE"
+
 // packChild packs dir and prints the most memory that the process ever had, in KiB.
 func packChild(dir string) int {
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "child")
+	if n, e := strconv.ParseUint(os.Getenv(childFiles), 10, 64); e == nil && err == nil {
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: n})
+	}
 	if err == nil {
 		_, err = pack.Tree(context.Background(), dir, nowhere{}, filepath.Join(tmp, "out"), pack.Options{})
 	}
@@ -78,6 +84,13 @@ func TestMemory(t *testing.T) {
 				t.Errorf("%d MiB of memory, want at most 256", kib>>10)
 			}
 		})
+	}
+}
+
+// TestFewDescriptors packs a tree that is far deeper than there are descriptors.
+func TestFewDescriptors(t *testing.T) {
+	if _, err := child(t, childTree+"="+oddTree(t), childFiles+"=128"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -341,7 +341,7 @@ func (r *cacheReader) file() (*cacheRecord, error) {
 		pc.off, pc.size, end = int64(off), uint32(size), int64(off+size)
 		row.pieces = append(row.pieces, pc)
 	}
-	row.known.digest, err = r.digest()
+	row.digest, err = r.digest()
 	return row, err
 }
 

@@ -20,13 +20,17 @@ import (
 )
 
 // fails packs dir, which must not succeed and must leave nothing.
-func fails(t *testing.T, ctx context.Context, dir string, d pack.Dest, o pack.Options) error {
+func fails(ctx context.Context, t *testing.T, dir string, d pack.Dest, o pack.Options) error {
 	t.Helper()
-	out, cache := t.TempDir(), t.TempDir()
+	testenv.NoLeaks(t)
+	out, cache, before := t.TempDir(), t.TempDir(), descriptors(t)
 	o.CacheDir, o.Start = cache, later()
 	_, err := pack.Tree(ctx, dir, d, filepath.Join(out, "x.flist"), o)
 	if err == nil {
 		t.Fatal("no error")
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, %d were before", after, before)
 	}
 	leftovers(t, out)
 	leftovers(t, cache)
@@ -77,7 +81,7 @@ func TestChanges(t *testing.T) {
 				if err != nil || len(before) != 3 {
 					t.Fatal(before, err)
 				}
-				err = fails(t, t.Context(), dir, newDest(), pack.WithHook(pack.Options{}, hook))
+				err = fails(t.Context(), t, dir, newDest(), pack.WithHook(pack.Options{}, hook))
 				var changed *pack.ChangedError
 				if !errors.As(err, &changed) || !strings.Contains(err.Error(), "snapshot") {
 					t.Fatalf("error %v, want a ChangedError that says what to do", err)
@@ -139,7 +143,7 @@ func TestChangingDirectory(t *testing.T) {
 		}
 		return nil
 	}
-	err := fails(t, t.Context(), dir, newDest(), pack.WithHook(pack.Options{}, hook))
+	err := fails(t.Context(), t, dir, newDest(), pack.WithHook(pack.Options{}, hook))
 	var changed *pack.ChangedError
 	if !errors.As(err, &changed) || len(changed.Changed.Paths) != 1 || changed.Changed.Paths[0] != "d" {
 		t.Errorf("error %v, want one about d", err)
@@ -182,7 +186,7 @@ func TestUnreadable(t *testing.T) {
 					}
 					return nil
 				}
-				err := fails(t, t.Context(), dir, newDest(), pack.WithHook(pack.Options{}, hook))
+				err := fails(t.Context(), t, dir, newDest(), pack.WithHook(pack.Options{}, hook))
 				var at *fs.PathError
 				if !errors.As(err, &at) || !errors.Is(err, errno) || !strings.HasPrefix(at.Path, "b/") {
 					t.Errorf("error %v, want %v and the path", err, errno)
@@ -203,9 +207,6 @@ func TestUnreadable(t *testing.T) {
 }
 
 func TestUnreadableDirectory(t *testing.T) {
-	if testenv.Root() { // root reads everything: an error of the file system stands in
-		t.Log("as root")
-	}
 	dir := files(t, map[string]string{"a": "first", "closed/x": "x"})
 	hook := func(event, path string) error {
 		if event == "visit" && path == "closed" {
@@ -213,7 +214,7 @@ func TestUnreadableDirectory(t *testing.T) {
 		}
 		return nil
 	}
-	if err := fails(t, t.Context(), dir, newDest(), pack.WithHook(pack.Options{}, hook)); !errors.Is(err, fs.ErrPermission) {
+	if err := fails(t.Context(), t, dir, newDest(), pack.WithHook(pack.Options{}, hook)); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("error %v", err)
 	}
 	_, p := mustPack(t, dir, newDest(), pack.WithHook(pack.Options{SkipUnreadable: true}, hook))
@@ -228,15 +229,20 @@ func TestCancelAnywhere(t *testing.T) {
 	for at := int64(0); at < 400; at += 23 {
 		ctx, cancel := context.WithCancel(t.Context())
 		var n atomic.Int64
-		hook := func(string, string) error {
+		count := func() {
 			if n.Add(1) == at+1 {
 				cancel()
 			}
-			return nil
 		}
 		d := newDest()
-		d.put = func(context.Context) error { return hook("", "") }
-		err := fails(t, ctx, dir, d, pack.WithHook(pack.Options{}, hook))
+		d.put = func(context.Context) error {
+			count()
+			return nil
+		}
+		err := fails(ctx, t, dir, d, pack.WithHook(pack.Options{}, func(string, string) error {
+			count()
+			return nil
+		}))
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("at %d: error %v, want context.Canceled", at, err)
 		}
@@ -258,7 +264,7 @@ func TestDestFails(t *testing.T) {
 		"missing blob":   {&answers{dest: newDest(), lie: func(*blob.Location) {}}, errs.ErrNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := fails(t, t.Context(), dir, c.dest, pack.Options{}); !errors.Is(err, c.want) {
+			if err := fails(t.Context(), t, dir, c.dest, pack.Options{}); !errors.Is(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
 		})
@@ -290,7 +296,7 @@ func (a *answers) Locate(_ context.Context, chunks []chunk.Digest) (map[chunk.Di
 func TestNotADirectory(t *testing.T) {
 	dir := files(t, map[string]string{"f": "1"})
 	for _, path := range []string{filepath.Join(dir, "f"), filepath.Join(dir, "none")} {
-		if err := fails(t, t.Context(), path, newDest(), pack.Options{}); !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, fs.ErrNotExist) {
+		if err := fails(t.Context(), t, path, newDest(), pack.Options{}); !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: error %v", path, err)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 const (
 	batchBytes  = 24 << 20 // plaintext that waits for the answer; half of a pool
 	startBytes  = 4 << 20  // the same for the first batch, so that sealing begins soon; then it doubles
-	batchChunks = 32 << 10 // with those of files in the pack cache, which hold no plaintext
-	batchItems  = 32 << 10
+	batchChunks = 16 << 10 // with those of files in the pack cache, which hold no plaintext
+	batchItems  = 16 << 10
 	firstBatch  = 512 // chunks, when the pack cache is tried for the first time
 )
 

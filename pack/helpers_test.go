@@ -240,15 +240,15 @@ func leftovers(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// child runs this test as another process with a variable set, and returns its stdout.
-func child(t *testing.T, env string) (string, error) {
+// child runs this test as another process with variables set, and returns its stdout.
+func child(t *testing.T, env ...string) (string, error) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(os.Environ(), env)
+	cmd.Env = append(os.Environ(), env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -256,4 +256,14 @@ func child(t *testing.T, env string) (string, error) {
 		return "", fmt.Errorf("%w: %s", err, stderr.String())
 	}
 	return string(out), nil
+}
+
+// descriptors returns how many files this process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
 }

@@ -63,9 +63,6 @@ func (o Options) withDefaults(out string) (Options, error) {
 	if o.Progress == nil {
 		o.Progress = new(Progress)
 	}
-	if o.hook == nil {
-		o.hook = func(string, string) error { return nil }
-	}
 	return o, nil
 }
 

@@ -28,7 +28,6 @@ const (
 type packer struct {
 	o    Options
 	dst  Dest
-	hook func(event, path string) error
 	dirs *dirTable
 
 	items   chan *item  // everything, from the walker to gather
@@ -67,19 +66,22 @@ func tree(ctx context.Context, dir string, dst Dest, out string, o Options) (_ R
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
 		return Result{}, fmt.Errorf("extended attributes are read by way of /proc: %w", err)
 	}
-	scan, root, err := newScanner(dir, o)
-	if err != nil {
-		return Result{}, err
-	}
-	defer scan.dirs.close()
 	w, err := flist.NewWriter(o.TempDir)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
+	cache := openCache(dir, o)
+	defer cache.close()
+	// From here on nothing is made that could change the tree, should it be made there.
+	scan, root, err := newScanner(dir, o)
+	if err != nil {
+		return Result{}, err
+	}
+	defer scan.dirs.close()
 
 	p := &packer{
-		o: o, dst: dst, hook: o.hook, dirs: &scan.dirs,
+		o: o, dst: dst, dirs: &scan.dirs,
 		items: make(chan *item, 1024), small: make(chan *item, 256), large: make(chan *item, 256),
 		batches: make(chan *batch, maxBatches), seals: make(chan *piece, 1024),
 	}
@@ -89,9 +91,6 @@ func tree(ctx context.Context, dir string, dst Dest, out string, o Options) (_ R
 		return Result{}, err
 	}
 	defer closePools()
-	cache := openCache(dir, o)
-	defer cache.close()
-
 	walk := &walker{packer: p, scan: scan, links: make(map[inode]*link), cache: cache.reader, xbuf: make([]byte, 64<<10)}
 	place := &placer{packer: p, w: w, cache: cache.writer, loose: make(map[chunk.Digest]spot), inPart: make(pieceSet)}
 	if err := p.runAll(ctx, dir, walk, place, &root); err != nil {
@@ -116,6 +115,14 @@ func tree(ctx context.Context, dir string, dst Dest, out string, o Options) (_ R
 		res.CacheError = err.Error()
 	}
 	return res, nil
+}
+
+// tell lets a test see, and break, what happens to the entry name of d.
+func (p *packer) tell(event string, d *dir, name string) error {
+	if p.o.hook == nil {
+		return nil
+	}
+	return p.o.hook(event, d.join(name))
 }
 
 func (p *packer) openPools() (closeAll func(), err error) {

@@ -21,13 +21,13 @@ import (
 	"github.com/zosfs/zosfs/pack"
 )
 
-func grow(t *testing.T, files int, max int64) string {
+func grow(t *testing.T, files int, largest int64) string {
 	t.Helper()
 	dir := filepath.Join(testenv.TempDir(t), "tree")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := treetest.Grow(dir, treetest.GrowOptions{Files: files, Seed: 1, MaxFile: max}); err != nil {
+	if _, err := treetest.Grow(dir, treetest.GrowOptions{Files: files, Seed: 1, MaxFile: largest}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -47,7 +47,7 @@ func TestSameBytes(t *testing.T) {
 	copies := map[string][2]string{"odd": {oddTree(t), oddTree(t)}}
 	machine := grow(t, 700, 3<<20)
 	twin := filepath.Join(testenv.TempDir(t), "copy")
-	if out, err := exec.Command("cp", "-a", machine, twin).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", machine, twin).CombinedOutput(); err != nil {
 		t.Fatalf("cp: %v, %s", err, out)
 	}
 	copies["machine"] = [2]string{machine, twin}
@@ -374,4 +374,14 @@ func TestProperties(t *testing.T) {
 	if diff := cmp.Diff([]flist.Source{{URL: "https://hub/x", Priority: 3}}, r.Sources()); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// TestOutInside packs a directory to an flist that appears in it.
+func TestOutInside(t *testing.T) {
+	dir := files(t, map[string]string{"f": "1"})
+	out := filepath.Join(dir, "x.flist")
+	if _, err := pack.Tree(t.Context(), dir, newDest(), out, pack.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	leftovers(t, dir, "f", "x.flist")
 }

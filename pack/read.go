@@ -31,7 +31,7 @@ func isZero(p []byte) bool {
 
 // openFile opens the content of it, which must still be the inode that the walk saw.
 func (p *packer) openFile(it *item) (int, error) {
-	if err := p.hook("open", it.path()); err != nil {
+	if err := p.tell("open", it.parent, it.name); err != nil {
 		return -1, err
 	}
 	up, err := p.dirs.borrow(it.parent)
@@ -50,7 +50,7 @@ func (p *packer) openFile(it *item) (int, error) {
 		err = errReplaced
 	}
 	if err == nil {
-		err = p.hook("read", it.path())
+		err = p.tell("read", it.parent, it.name)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -61,7 +61,7 @@ func (p *packer) openFile(it *item) (int, error) {
 
 // settle tells, after the reading, whether the file is still as the walk saw it.
 func (p *packer) settle(it *item, fd int) (verdict, error) {
-	if err := p.hook("done", it.path()); err != nil {
+	if err := p.tell("done", it.parent, it.name); err != nil {
 		return verdictOK, err
 	}
 	var st unix.Stat_t

@@ -76,7 +76,7 @@ func (w *walker) block(ctx context.Context, d *dir) ([]*dir, error) {
 
 // visit sends one entry. It reports whether the entry is kept.
 func (w *walker) visit(ctx context.Context, d *dir, fd int, e *entry) (bool, error) {
-	if err := w.hook("visit", d.join(e.name)); err != nil && e.err == nil {
+	if err := w.tell("visit", d, e.name); err != nil && e.err == nil {
 		e.err = err
 	}
 	if e.err != nil {

@@ -261,6 +261,7 @@ func TestFailureLeavesNothing(t *testing.T) {
 		must(t, err)
 	})
 	p := packTree(t, from)
+	testenv.NoLeaks(t)
 	boom := errors.Join(errors.New("boom"), errs.ErrCorrupt)
 	for name, failAt := range map[string]int32{"first read": 1, "second read": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -281,9 +282,13 @@ func TestFailureLeavesNothing(t *testing.T) {
 					fresh, there := target(t), target(t)
 					must(t, os.Mkdir(there, 0o751))
 					for _, to := range []string{fresh, there} {
+						before := descriptors(t)
 						_, err := unpack.Tree(ctx, im, to, unpack.Options{})
 						if cancelled && !errors.Is(err, context.Canceled) {
 							t.Errorf("error %v, want context.Canceled", err)
+						}
+						if after := descriptors(t); after != before {
+							t.Errorf("%d descriptors are open, %d were before", after, before)
 						}
 						var at *fs.PathError
 						if !cancelled && (!errors.As(err, &at) || !errors.Is(err, errs.ErrCorrupt)) {
@@ -356,7 +361,7 @@ func TestNotRoot(t *testing.T) {
 	exe := filepath.Join(base, "unpack.test") // where the other user can run it
 	data, err := os.ReadFile(self)
 	must(t, err, os.WriteFile(exe, data, 0o755))
-	must(t, exec.Command("chmod", "-R", "a+rX", filepath.Dir(p.flist)).Run())
+	must(t, exec.CommandContext(t.Context(), "chmod", "-R", "a+rX", filepath.Dir(p.flist)).Run())
 	cmd := exec.CommandContext(t.Context(), exe)
 	cmd.Dir = base
 	cmd.Env = append(os.Environ(), childFlist+"="+p.flist, childStore+"="+p.store, childDir+"="+to, "TMPDIR="+base)
@@ -433,11 +438,47 @@ func TestInheritedACL(t *testing.T) {
 	})
 	im := packTree(t, from).open(t, nil)
 	base := testenv.TempDir(t)
-	if out, err := exec.Command("setfacl", "-d", "-m", "u:1234:rwx", base).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "setfacl", "-d", "-m", "u:1234:rwx", base).CombinedOutput(); err != nil {
 		t.Fatalf("setfacl: %v: %s", err, out)
 	}
 	to := filepath.Join(base, "out")
 	_, err := unpack.Tree(t.Context(), im, to, unpack.Options{})
 	must(t, err)
 	check(t, from, to)
+}
+
+// descriptors returns how many files this process has open below the test's directories:
+// those of the store come and go on their own.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	n := 0
+	for _, e := range list {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.Contains(to, "/out") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestFull(t *testing.T) {
+	testenv.NeedRoot(t)
+	from := make1(t, func(d string) {
+		_, err := treetest.Grow(d, treetest.GrowOptions{Files: 300, Seed: 7, MaxFile: 100 << 10})
+		must(t, err)
+	})
+	im := packTree(t, from).open(t, nil)
+	mnt := testenv.TempDir(t)
+	testenv.Mounted(t, mnt)
+	must(t, unix.Mount("tmpfs", mnt, "tmpfs", 0, "size=512k"))
+	to := filepath.Join(mnt, "out")
+	_, err := unpack.Tree(t.Context(), im, to, unpack.Options{})
+	var at *fs.PathError
+	if !errors.Is(err, errs.ErrFull) || !errors.As(err, &at) {
+		t.Errorf("error %v, want errs.ErrFull and a path", err)
+	}
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: %v, want it gone", to, err)
+	}
 }
