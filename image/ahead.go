@@ -24,10 +24,12 @@ const (
 
 func (a *ahead) add(im *Image, parts [][]piece) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.parts = append(a.parts, parts[:min(len(parts), maxParts-len(a.parts))]...)
-	if len(a.parts) > 0 && !a.busy {
-		a.busy = im.spawn(func() { a.run(im) })
+	begin := len(a.parts) > 0 && !a.busy
+	a.busy = a.busy || begin
+	a.mu.Unlock()
+	if begin {
+		im.spawn(func() { a.run(im) })
 	}
 }
 

@@ -28,5 +28,5 @@
 // # Concurrency
 //
 // Tree and Image are safe for concurrent use. Their locks (gate.mu, failures.mu, streams.mu,
-// memory.mu, the ring of errors) are leaves: none is held while another is taken, nor during I/O.
+// ahead.mu, memory.mu, meter.mu, the ring of errors) are leaves: none is held while another is taken, nor during I/O.
 package image

@@ -223,8 +223,8 @@ func TestCancelledReaderHurtsNobody(t *testing.T) {
 	testenv.NoLeaks(t)
 	w := build(t, packing{}, whole("f", prose(1, 20_000)))
 	synctest.Test(t, func(t *testing.T) {
-		go_ := make(chan struct{})
-		src := storetest.NewFault(w.store, script(storetest.Effect{Stall: go_}))
+		release := make(chan struct{})
+		src := storetest.NewFault(w.store, script(storetest.Effect{Stall: release}))
 		im := w.open(t, src, image.Options{})
 		ctx, cancel := context.WithCancelCause(t.Context())
 		first, second := make(chan error, 1), make(chan error, 1)
@@ -246,7 +246,7 @@ func TestCancelledReaderHurtsNobody(t *testing.T) {
 		default:
 			t.Error("cancelled ReadAt still waits")
 		}
-		close(go_)
+		close(release)
 		if err := <-second; err != nil {
 			t.Errorf("ReadAt of the other = %v", err)
 		}

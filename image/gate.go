@@ -21,7 +21,7 @@ const (
 const (
 	maxFlights     = 16
 	maxFlightBytes = 32 << 20
-	maxPrefetch    = 4 // flights of prefetch
+	maxPrefetch    = 3 // flights of prefetch: one that begins, one that is sent, one that ends
 	keptForDemand  = 4 // flights that only on-demand reads may use
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,9 +39,13 @@ func (m *meter) add(pieces []piece) {
 }
 
 const (
-	// bulkRange is the size of the requests of Prefetch and VerifyContent, in bytes: large
-	// enough to fill a link, small enough that an on-demand read does not wait long.
+	// bulkRange is the size of the requests of Prefetch and VerifyContent, in bytes, where
+	// the link is fast; leastBulk is what it comes down to where it is slow.
 	bulkRange = 1 << 20
+	leastBulk = 128 << 10
+	// bulkTime is how long one request of Prefetch keeps a link busy: an on-demand read that
+	// comes meanwhile shares the link with at most maxPrefetch of them.
+	bulkTime = 125 * time.Millisecond
 	// maxBulkErrors bounds how many errors Prefetch collects before it stops.
 	maxBulkErrors = 16
 )
@@ -63,7 +68,11 @@ func (im *Image) Prefetch(ctx context.Context, ids iter.Seq[flist.NodeID], progr
 	var failed []error
 	var g errgroup.Group
 	g.SetLimit(maxPrefetch)
-	for part := range im.inOrder(want.has) {
+	size := int64(bulkRange)
+	if _, rate := im.link(); rate > 0 {
+		size = max(int64(min(rate*bulkTime.Seconds(), bulkRange)), leastBulk)
+	}
+	for part := range im.inOrder(want.has, size) {
 		if ctx.Err() != nil {
 			break
 		}
@@ -121,8 +130,8 @@ func (im *Image) notHeld(pieces []piece) []piece {
 }
 
 // inOrder yields the chunks that want has, as they lie in their blobs, in parts of one blob
-// and at most bulkRange sealed bytes, gaps included, but always a chunk.
-func (im *Image) inOrder(want func(flist.ChunkID) bool) iter.Seq[[]piece] {
+// and at most size sealed bytes, gaps included, but always a chunk.
+func (im *Image) inOrder(want func(flist.ChunkID) bool, size int64) iter.Seq[[]piece] {
 	return func(yield func([]piece) bool) {
 		var part []piece
 		for _, id := range im.order().ids {
@@ -131,7 +140,7 @@ func (im *Image) inOrder(want func(flist.ChunkID) bool) iter.Seq[[]piece] {
 			}
 			c := im.r.Chunk(id)
 			if n := len(part); n > 0 && (part[0].chunk.Blob != c.Blob ||
-				int64(c.Offset)+int64(c.Stored)-int64(part[0].chunk.Offset) > bulkRange) {
+				int64(c.Offset)+int64(c.Stored)-int64(part[0].chunk.Offset) > size) {
 				if !yield(part) {
 					return
 				}

@@ -3,6 +3,7 @@ package image_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,10 +14,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
 	"github.com/zosfs/zosfs/image"
 	"github.com/zosfs/zosfs/internal/testenv"
 	"github.com/zosfs/zosfs/store"
+	"github.com/zosfs/zosfs/store/storetest"
 )
 
 // linked is a Getter with a link that is told.
@@ -78,7 +81,7 @@ func randomWorld(t testing.TB, seed uint64) *world {
 
 func TestReadsAreTheBytes(t *testing.T) {
 	testenv.NoLeaks(t)
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		w := randomWorld(t, seed)
 		for name, src := range links(w.store) {
 			t.Run(fmt.Sprintf("%d/%s", seed, name), func(t *testing.T) {
@@ -274,6 +277,35 @@ func TestGaps(t *testing.T) {
 	})
 }
 
+// TestOverlappingChunks has an flist that says, rightly, that one chunk lies inside another.
+func TestOverlappingChunks(t *testing.T) {
+	outer := noise(1, 30_000)
+	inner, tail := outer[5000:9000], outer[20_000:]
+	w := build(t, packing{moved: func(m map[chunk.Digest]flist.Chunk) {
+		for p, off := range map[*[]byte]uint32{&inner: 5000, &tail: 20_000} {
+			d := chunk.Sum(*p)
+			c := m[d]
+			c.Offset = m[chunk.Sum(outer)].Offset + off
+			m[d] = c
+		}
+	}}, whole("a", tail), whole("b", inner), whole("c", outer), spec{path: "d", runs: []run{{0, inner}, {4000, tail}}})
+	for name, src := range links(w.store) {
+		for _, order := range []string{"abcd", "cabd", "dcba", "bc", "ac"} {
+			inBubble(t, name+"/"+order, func(t *testing.T) {
+				im := w.open(t, src, image.Options{})
+				for _, path := range order {
+					if err := readAll(t, w, im, string(path)); err != nil {
+						t.Errorf("ReadAt(%c) = %v", path, err)
+					}
+				}
+				if rep, err := im.VerifyContent(t.Context(), nil); err != nil || len(rep.Damage) != 0 {
+					t.Errorf("VerifyContent = %+v, %v", rep, err)
+				}
+			})
+		}
+	}
+}
+
 func TestPrefetch(t *testing.T) {
 	testenv.NoLeaks(t)
 	for seed := range uint64(4) {
@@ -334,6 +366,31 @@ func BenchmarkReadHit(b *testing.B) {
 					b.Fatal(err)
 				}
 				off = (off + int64(n)) % (8 << 20)
+			}
+		})
+	}
+}
+
+func TestPrefetchGoesOnAfterErrors(t *testing.T) {
+	w := build(t, packing{perBlob: 2}, whole("a", noise(1, 60_000)), whole("b", noise(2, 60_000)), whole("c", noise(3, 60_000)))
+	for _, kind := range []error{errs.ErrNotFound, errs.ErrUnavailable} {
+		inBubble(t, kind.Error(), func(t *testing.T) {
+			src := storetest.NewFault(w.store, func(c storetest.Call) storetest.Effect {
+				if c.Blob == w.blobs[1] {
+					return fails(kind)
+				}
+				return fine
+			})
+			im := w.open(t, src, image.Options{Deadline: 2 * time.Second})
+			err := im.Prefetch(t.Context(), allNodes(im), nil)
+			if e, ok := errors.AsType[*image.ReadError](err); !ok || !errors.Is(err, kind) || e.Blob != w.blobs[1] {
+				t.Errorf("Prefetch = %v, want a ReadError of %v about %v", err, kind, w.blobs[1])
+			}
+			src.SetHook(script(fails(errs.ErrNotFound)))
+			for _, path := range []string{"a", "c"} {
+				if err := readAll(t, w, im, path); err != nil {
+					t.Errorf("ReadAt(%s) after Prefetch = %v, want it in the cache", path, err)
+				}
 			}
 		})
 	}

@@ -173,7 +173,7 @@ func TestResolve(t *testing.T) {
 			id, err := way.resolve(tt.path)
 			switch {
 			case way.want == none || way.want == loop:
-				kind := error(fs.ErrNotExist)
+				kind := fs.ErrNotExist
 				if way.want == loop {
 					kind = syscall.ELOOP
 				}

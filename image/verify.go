@@ -89,7 +89,7 @@ func (v *verifier) pass(ctx context.Context) error {
 	results := make(chan chan opened, verifyAhead)
 	g.Go(func() error {
 		defer close(results)
-		for part := range v.im.inOrder(func(flist.ChunkID) bool { return true }) {
+		for part := range v.im.inOrder(func(flist.ChunkID) bool { return true }, bulkRange) {
 			c := make(chan opened, 1)
 			select {
 			case results <- c:

@@ -39,11 +39,12 @@ type run struct {
 
 // packing says how chunks become blobs.
 type packing struct {
-	chunk   int                   // bytes of a chunk; 0 is 32 KiB
-	perBlob int                   // chunks of a blob; 0 is 64
-	order   func(n int) []int     // permutation of the chunks; nil keeps that of the walk
-	foreign func(i int) []byte    // what lies before chunk i of the order and is not in the flist
-	object  func(o *flist.Object) // changes an object before it is written
+	chunk   int                                // bytes of a chunk; 0 is 32 KiB
+	perBlob int                                // chunks of a blob; 0 is 64
+	order   func(n int) []int                  // permutation of the chunks; nil keeps that of the walk
+	foreign func(i int) []byte                 // what lies before chunk i of the order and is not in the flist
+	object  func(o *flist.Object)              // changes an object before it is written
+	moved   func(map[chunk.Digest]flist.Chunk) // changes where chunks are said to lie
 }
 
 // world is an flist and its store, and what must come out of them.
@@ -184,6 +185,9 @@ func (b *builder) pack() {
 	}
 	if bw.Len() > 0 {
 		flush()
+	}
+	if b.moved != nil {
+		b.moved(b.w.places)
 	}
 }
 
@@ -336,7 +340,10 @@ func inBubble(t *testing.T, name string, f func(*testing.T)) {
 
 func allNodes(im *image.Image) iter.Seq[flist.NodeID] {
 	return func(yield func(flist.NodeID) bool) {
-		for id := flist.Root; int(id) <= im.Tree().Len() && yield(id); id++ {
+		for id := range im.Tree().Len() {
+			if !yield(flist.NodeID(id + 1)) {
+				return
+			}
 		}
 	}
 }
