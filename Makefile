@@ -9,6 +9,7 @@ RACE ?= $(shell command -v cc >/dev/null && echo -race)
 FUZZTIME ?= 5s
 PKG ?= ./...
 LINTER := bin/golangci-lint
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # A run under CI does not skip tests; see internal/testenv.
 ifeq ($(CI),true)
@@ -18,7 +19,7 @@ endif
 .PHONY: build test race check fuzz bench e2e demo docs lint fmt clean help deps
 
 build: ## build bin/zosfs, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/zosfs ./cmd/zosfs
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w -X main.version=$(VERSION)" -o bin/zosfs ./cmd/zosfs
 
 test: deps ## vet and run all tests, with the race detector where there is a C compiler
 	$(GO) vet $(PKG)

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/zosfs/zosfs/internal/credentials"
+	"github.com/zosfs/zosfs/store/remote"
+)
+
+func (a *app) loginCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "login HUB",
+		Short: "Keep a token for a hub and make it the default hub",
+		Long: `Keep a token for a hub, after asking the hub whether it is good, and make that hub the
+default one. The token is read from ZOSFS_TOKEN, else from stdin; at a terminal it is asked
+for and not shown. An operator makes tokens with "zosfs hub token".
+
+  zosfs login http://127.0.0.1:8080
+  zosfs hub token --data /srv/hub --user acme | zosfs login https://hub.example
+
+Exit codes: 0 done, 1 failure, 2 usage, 5 the hub does not know the token, 6 hub unavailable.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			return a.login(c.Context(), strings.TrimRight(given[0], "/"))
+		},
+	}
+}
+
+func (a *app) login(ctx context.Context, hub string) error {
+	token, err := a.readToken()
+	if err != nil {
+		return err
+	}
+	client, err := remote.New(remote.Options{URL: hub, Token: token})
+	if err != nil {
+		return err
+	}
+	who, err := client.Whoami(ctx)
+	if err != nil {
+		return fmt.Errorf("log in to %s: %w", hub, err)
+	}
+	creds, err := credentials.Load()
+	if err != nil {
+		return err
+	}
+	creds.Set(hub, token)
+	creds.SetDefault(hub)
+	if err := creds.Save(); err != nil {
+		return err
+	}
+	if a.json {
+		return a.emit("login", map[string]any{"hub": hub, "user": who.User, "scope": who.Scope})
+	}
+	a.note("logged in to %s as %s, may %s", hub, who.User, who.Scope)
+	return nil
+}
+
+func (a *app) readToken() (string, error) {
+	if t := os.Getenv("ZOSFS_TOKEN"); t != "" {
+		return t, nil
+	}
+	if f, ok := a.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprint(a.err, "token: ")
+		p, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(a.err)
+		return strings.TrimSpace(string(p)), err
+	}
+	line, err := bufio.NewReader(io.LimitReader(a.in, 4096)).ReadString('\n')
+	if token := strings.TrimSpace(line); token != "" {
+		return token, nil
+	}
+	return "", fmt.Errorf("no token: set ZOSFS_TOKEN or give one on stdin (%w)", err)
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	"github.com/zosfs/zosfs/errs"
+)
+
+var update = flag.Bool("update", false, "write docs/cli.md anew")
+
+func TestDocs(t *testing.T) {
+	const path = "../../docs/cli.md"
+	var b bytes.Buffer
+	if err := writeDocs(&b); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(have), b.String()); diff != "" {
+		t.Errorf("docs/cli.md is not what the help says; run make docs (-file +help):\n%s", diff)
+	}
+}
+
+// TestHelp sees that every command has an example and lists its exit codes.
+func TestHelp(t *testing.T) {
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Long != "" && c.Name() != "zosfs" {
+			if !strings.Contains(c.Long, "\n  zosfs ") {
+				t.Errorf("%s: no example in its help", c.CommandPath())
+			}
+			if !strings.Contains(c.Long, "Exit codes: 0 ") {
+				t.Errorf("%s: no exit codes in its help", c.CommandPath())
+			}
+		}
+		if c.Long == "" && !c.HasSubCommands() {
+			t.Errorf("%s: no help", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit((&app{}).root())
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, kind := range errs.All() {
+		found := false
+		for _, e := range exitCodes {
+			found = found || errors.Is(e.kind, kind)
+		}
+		if !found {
+			t.Errorf("%v has no exit code", kind)
+		}
+	}
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("other"), 1},
+		{errs.ErrFull, 1},
+		{usage((&app{}).root(), errors.New("x")), 2},
+		{fmt.Errorf("a: %w", errs.ErrCorrupt), 3},
+		{errs.ErrFormat, 3},
+		{errs.ErrNotFound, 4},
+		{&fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}, 4},
+		{errs.ErrDenied, 5},
+		{fs.ErrPermission, 5},
+		{errs.ErrUnavailable, 6},
+		{context.DeadlineExceeded, 6},
+		{interrupted{errs.ErrUnavailable}, 130},
+	} {
+		if got := exitCode(c.err); got != c.want {
+			t.Errorf("exitCode(%v) = %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+// exec runs a command line in this process.
+func exec(t *testing.T, in string, args ...string) (code int, out, errOut string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, streams{in: strings.NewReader(in), out: &o, err: &e})
+	return code, o.String(), e.String()
+}
+
+func isolate(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, k := range []string{"ZOSFS_CACHE", "ZOSFS_STATE", "ZOSFS_CREDENTIALS"} {
+		t.Setenv(k, dir+"/"+strings.ToLower(k))
+	}
+	t.Setenv("ZOSFS_TOKEN", "")
+	t.Setenv("ZOSFS_HUB", "")
+}
+
+func TestUsage(t *testing.T) {
+	isolate(t)
+	for _, c := range []struct {
+		args string
+		code int
+		want string // in stderr
+	}{
+		{"nonsense", 2, `unknown command "nonsense"`},
+		{"ls", 2, "accepts between 1 and 2 arg(s)"},
+		{"ls --nonsense x", 2, "unknown flag"},
+		{"ls ./no/such.flist", 4, "no such file"},
+		{"ls acme/debian:12", 2, "hub"},
+		{"ls ftp://x/y/z", 2, "ftp"},
+		{"mount --mode kernal ./x.flist /mnt --foreground", 4, "no such file"},
+		{"pack . ./x.flist", 2, "--store"},
+		{"pack --store file:///x . http://127.0.0.1:1/a/b:c", 2, "no --store"},
+		{"cache prune --to much", 2, "no size"},
+		{"hub token --data /x", 2, "user"},
+		{"hub serve", 2, "data"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			code, out, errOut := exec(t, "", strings.Fields(c.args)...)
+			if code != c.code || !strings.Contains(errOut, c.want) || out != "" {
+				t.Errorf("exit %d, stdout %q, stderr %q; want %d and %q", code, out, errOut, c.code, c.want)
+			}
+			if !strings.HasPrefix(errOut, "zosfs: ") {
+				t.Errorf("stderr %q lacks the prefix", errOut)
+			}
+			// The same as JSON.
+			code, _, errOut = exec(t, "", append(strings.Fields(c.args), "--json")...)
+			var e struct {
+				Type, Message string
+				Code          int
+			}
+			if err := json.Unmarshal([]byte(errOut), &e); err != nil || e.Type != "error" || e.Code != c.code || code != c.code {
+				t.Errorf("with --json: exit %d, stderr %q: %v", code, errOut, err)
+			}
+		})
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	isolate(t)
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if code, out, errOut := exec(t, "", "completion", shell); code != 0 || !strings.Contains(out, "zosfs") {
+			t.Errorf("completion %s: exit %d, %d bytes, %s", shell, code, len(out), errOut)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "5": 5, "1K": 1024, "2.5M": 5 << 19, "20G": 20 << 30, "3GiB": 3 << 30, "1T": 1 << 40, "7kb": 7 << 10} {
+		var s size
+		if err := s.Set(text); err != nil || int64(s) != want {
+			t.Errorf("Set(%q) = %d, %v, want %d", text, s, err, want)
+		}
+	}
+	for _, text := range []string{"", "x", "-1", "1Q", "K", "NaN", "1e30T"} {
+		var s size
+		if err := s.Set(text); err == nil {
+			t.Errorf("Set(%q) = %d, want an error", text, s)
+		}
+	}
+}
