@@ -16,6 +16,7 @@ type facts struct {
 	counts     Counts
 	properties map[string]string
 	sources    []Source
+	largest    int64 // chunk, in bytes
 }
 
 // check reads every row once and proves every rule of docs/format.md. The arrays it needs
@@ -133,6 +134,7 @@ func (c *checker) checkChunks() error {
 		c.chunkSizes = append(c.chunkSizes, ch.Size)
 		c.counts.Chunks++
 		c.counts.Unique += int64(ch.Size)
+		c.largest = max(c.largest, int64(ch.Size))
 		c.counts.Stored += int64(ch.Stored)
 		return nil
 	})

@@ -194,15 +194,15 @@ func (r *Reader) Extents(id ObjectID) iter.Seq[Extent] { return r.extentsFrom(id
 // ExtentsAt returns the extents of an object from the one on that holds the byte at off, or
 // follows it where off lies in a hole.
 func (r *Reader) ExtentsAt(id ObjectID, off int64) iter.Seq[Extent] {
-	// A chunk is at most chunk.MaxSize long, so the one that holds off begins no earlier than
-	// that before it; and only the last that begins at or before off can hold it.
+	// The chunk that holds off begins no earlier than the largest is long before it; and only
+	// the last that begins at or before off can hold it.
 	return func(yield func(Extent) bool) {
 		var held Extent
 		holds := func() bool {
 			return held.Chunk != 0 && held.Offset+int64(r.Chunk(held.Chunk).Size) > off
 		}
 		past := false
-		for e := range r.extentsFrom(id, off-chunk.MaxSize+1) {
+		for e := range r.extentsFrom(id, off-r.largest+1) {
 			if !past && e.Offset <= off {
 				held = e
 				continue

@@ -64,7 +64,7 @@ pack_ms=$(($(millis) - start))
 "$zosfs" inspect "$image"
 
 say "4. Change about 1 % of the files and pack again"
-mapfile -d '' files < <(find "$work/debian" -type f -size -1M -print0 | sort -z)
+mapfile -d '' files < <(find "$work/debian" -type f -size -1024k -print0 | sort -z)
 changed=0
 for ((i = 0; i < ${#files[@]}; i += 100)); do
 	printf 'changed by the demo\n' >>"${files[i]}"
@@ -90,6 +90,7 @@ echo "$listed names listed; nothing but the flist was fetched"
 say "6. Run a program out of it"
 start=$(millis)
 if [ -x "$work/mnt/bin/bash" ]; then
+	# shellcheck disable=SC2016 # the shell in the image expands it
 	chroot "$work/mnt" /bin/bash -c '. /etc/os-release; echo "hello from $PRETTY_NAME"; perl -e "print qq(and from perl \$^V\n)"; dpkg --version | head -n 1'
 else
 	"$work/mnt/bin/go" version
