@@ -468,8 +468,8 @@ func TestStubborn(t *testing.T) {
 		go func() { closed <- m.Close() }()
 		synctest.Wait()
 		select {
-		case <-closed:
-			t.Error("Close returned before the goroutine of the stubborn source ended")
+		case err := <-closed:
+			t.Errorf("Close = %v before the goroutine of the stubborn source ended", err)
 		default:
 		}
 		close(release)
