@@ -105,12 +105,12 @@ func needWrite(ctx context.Context, owner, name string) (db.Caller, error) {
 }
 
 // needAdmin fails unless the caller may do everything.
-func needAdmin(ctx context.Context) (db.Caller, error) {
+func needAdmin(ctx context.Context) error {
 	c, err := needScope(ctx, api.ScopeAdmin)
 	if err == nil && !c.Admin() {
 		err = fail(api.CodeDenied, "the token is narrowed to %s; this needs an admin of everything", c.Pattern)
 	}
-	return c, err
+	return err
 }
 
 // failures count failed authentications by address.

@@ -164,11 +164,11 @@ func (s *Server) Close() error {
 }
 
 // openBlob opens the file of a blob that has rows. That it is not there is a fault of the
-// hub, not an answer.
+// hub, not an answer, so the kind of that error is not passed on.
 func (s *Server) openBlob(ctx context.Context, id blob.Digest, size int64) (*os.File, error) {
 	f, n, err := s.blobs.Open(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("a blob with rows has no file: %w: %s", errs.ErrUnavailable, err)
+		return nil, fmt.Errorf("a blob with rows has no file: %w: %s", errs.ErrUnavailable, err.Error())
 	}
 	if n != size {
 		return nil, errors.Join(fmt.Errorf("blob %v: the file has %d bytes, the rows say %d: %w", id, n, size, errs.ErrUnavailable), f.Close())

@@ -68,7 +68,7 @@ type answer[T any] struct {
 	Body         T
 }
 
-func ok[T any](v T) (*answer[T], error) { return &answer[T]{CacheControl: "no-store", Body: v}, nil }
+func ok[T any](v T) *answer[T] { return &answer[T]{CacheControl: "no-store", Body: v} }
 
 // nothing is the output of an endpoint that answers 204.
 type nothing struct{}
@@ -93,7 +93,7 @@ func cut[T any](rows []T, limit int, key func(T) string) ([]T, string) {
 
 func (s *Server) info(context.Context, *noInput) (*answer[api.Info], error) {
 	return ok(api.Info{Name: "zosfs-hub", Protocol: api.Version, Version: s.opts.Version, Limits: api.Limits{
-		BlobSize: blob.MaxSize, FlistSize: s.opts.MaxFlist, Locate: api.MaxLocate, Page: api.MaxPage}})
+		BlobSize: blob.MaxSize, FlistSize: s.opts.MaxFlist, Locate: api.MaxLocate, Page: api.MaxPage}}), nil
 }
 
 func (s *Server) whoami(ctx context.Context, _ *noInput) (*answer[api.Whoami], error) {
@@ -111,7 +111,7 @@ func (s *Server) whoami(ctx context.Context, _ *noInput) (*answer[api.Whoami], e
 			w.Token, w.Expires = t.Name, optionalTime(t.Expires)
 		}
 	}
-	return ok(w)
+	return ok(w), nil
 }
 
 func (s *Server) listTokens(ctx context.Context, _ *noInput) (*answer[api.Tokens], error) {
@@ -123,7 +123,7 @@ func (s *Server) listTokens(ctx context.Context, _ *noInput) (*answer[api.Tokens
 	if err != nil {
 		return nil, err
 	}
-	return ok(api.Tokens{Tokens: each(list, tokenJSON)})
+	return ok(api.Tokens{Tokens: each(list, tokenJSON)}), nil
 }
 
 // makeToken makes a token for the same user that can do no more than the one that asks.
@@ -153,7 +153,7 @@ func (s *Server) makeToken(ctx context.Context, in *tokenInput) (*answer[api.New
 	if err != nil {
 		return nil, err
 	}
-	return ok(api.NewToken{Secret: secret, Token: tokenJSON(t)})
+	return ok(api.NewToken{Secret: secret, Token: tokenJSON(t)}), nil
 }
 
 // expiry returns when the token of c expires.
@@ -199,7 +199,7 @@ func (s *Server) listRepos(ctx context.Context, in *reposInput) (*answer[api.Rep
 		return nil, err
 	}
 	rows, next := cut(rows, limit, func(r db.Repository) string { return r.Owner + "/" + r.Name })
-	return ok(api.Repos{Repos: each(rows, repoJSON), Next: next})
+	return ok(api.Repos{Repos: each(rows, repoJSON), Next: next}), nil
 }
 
 // repo returns a repository if the caller may read it.
@@ -212,7 +212,7 @@ func (s *Server) getRepo(ctx context.Context, in *repoPath) (*answer[api.Repo], 
 	if err != nil {
 		return nil, err
 	}
-	return ok(repoJSON(r))
+	return ok(repoJSON(r)), nil
 }
 
 func (s *Server) patchRepo(ctx context.Context, in *patchInput) (*answer[api.Repo], error) {
@@ -227,7 +227,7 @@ func (s *Server) patchRepo(ctx context.Context, in *patchInput) (*answer[api.Rep
 		return nil, err
 	}
 	r.Public = in.Body.Public
-	return ok(repoJSON(r))
+	return ok(repoJSON(r)), nil
 }
 
 func (s *Server) listTags(ctx context.Context, in *tagsInput) (*answer[api.Tags], error) {
@@ -244,7 +244,7 @@ func (s *Server) listTags(ctx context.Context, in *tagsInput) (*answer[api.Tags]
 		return nil, err
 	}
 	rows, next := cut(rows, limit, func(t db.Tag) string { return t.Name })
-	return ok(api.Tags{Tags: each(rows, tagJSON), Next: next})
+	return ok(api.Tags{Tags: each(rows, tagJSON), Next: next}), nil
 }
 
 func (s *Server) getTag(ctx context.Context, in *tagPath) (*answer[api.Tag], error) {
@@ -256,7 +256,7 @@ func (s *Server) getTag(ctx context.Context, in *tagPath) (*answer[api.Tag], err
 	if err != nil {
 		return nil, err
 	}
-	return ok(tagJSON(t))
+	return ok(tagJSON(t)), nil
 }
 
 func (s *Server) deleteTag(ctx context.Context, in *tagPath) (*nothing, error) {
@@ -283,7 +283,7 @@ func (s *Server) listMoves(ctx context.Context, in *tagPath) (*answer[api.Moves]
 	if len(rows) == 0 {
 		return nil, fail(api.CodeNotFound, "%s/%s never had this tag", r.Owner, r.Name)
 	}
-	return ok(api.Moves{Moves: each(rows, moveJSON)})
+	return ok(api.Moves{Moves: each(rows, moveJSON)}), nil
 }
 
 func (s *Server) listFlists(ctx context.Context, in *flistsInput) (*answer[api.Flists], error) {
@@ -306,11 +306,11 @@ func (s *Server) listFlists(ctx context.Context, in *flistsInput) (*answer[api.F
 		return nil, err
 	}
 	rows, next := cut(rows, limit, func(f db.Flist) string { return strconv.FormatInt(f.ID, 10) })
-	return ok(api.Flists{Flists: each(rows, flistJSON), Next: next})
+	return ok(api.Flists{Flists: each(rows, flistJSON), Next: next}), nil
 }
 
 func (s *Server) listBlobs(ctx context.Context, in *blobsInput) (*answer[api.Blobs], error) {
-	if _, err := needAdmin(ctx); err != nil {
+	if err := needAdmin(ctx); err != nil {
 		return nil, err
 	}
 	limit, err := limitOf(in.Limit)
@@ -328,11 +328,11 @@ func (s *Server) listBlobs(ctx context.Context, in *blobsInput) (*answer[api.Blo
 		return nil, err
 	}
 	rows, next := cut(rows, limit, func(b db.Blob) string { return b.Digest.String() })
-	return ok(api.Blobs{Blobs: each(rows, func(b db.Blob) api.Blob { return api.Blob{Digest: b.Digest, Size: b.Size} }), Next: next})
+	return ok(api.Blobs{Blobs: each(rows, func(b db.Blob) api.Blob { return api.Blob{Digest: b.Digest, Size: b.Size} }), Next: next}), nil
 }
 
 func (s *Server) dropBlob(ctx context.Context, in *blobPath) (*nothing, error) {
-	if _, err := needAdmin(ctx); err != nil {
+	if err := needAdmin(ctx); err != nil {
 		return nil, err
 	}
 	id, err := blob.ParseDigest(in.Digest)

@@ -167,7 +167,7 @@ func (s *Server) flistPath(digest db.FlistDigest) string {
 func (s *Server) openFlist(digest db.FlistDigest) (*flist.Reader, error) {
 	f, err := flist.Open(s.flistPath(digest), flist.OpenOptions{TempDir: s.tmp, MaxSize: plainFactor * s.opts.MaxFlist})
 	if err != nil {
-		return nil, fmt.Errorf("a published flist: %w: %s", errs.ErrUnavailable, err)
+		return nil, fmt.Errorf("a published flist: %w: %s", errs.ErrUnavailable, err.Error())
 	}
 	return f, nil
 }
@@ -188,7 +188,7 @@ func (s *Server) getFlist(w http.ResponseWriter, r *http.Request) error {
 	}
 	f, err := os.Open(s.flistPath(row.Digest))
 	if err != nil {
-		return fmt.Errorf("a published flist: %w: %s", errs.ErrUnavailable, err)
+		return fmt.Errorf("a published flist: %w: %s", errs.ErrUnavailable, err.Error())
 	}
 	return serveFile(w, r, f, row.Size, api.TypeFlist, digest.String(), repo.Public)
 }

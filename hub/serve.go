@@ -52,6 +52,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.opts.Log.Warn("requests were cut off", "grace", s.opts.Grace)
 		err = srv.Close()
 	}
-	<-done
+	if e := <-done; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
 	return err
 }

@@ -110,7 +110,7 @@ func TestGracefulStop(t *testing.T) {
 	defer conn.Close()
 	body := make([]byte, 64)
 	body[0] = 1
-	fmt.Fprintf(conn, "POST /v1/chunks/locate HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
+	_, _ = fmt.Fprintf(conn, "POST /v1/chunks/locate HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
 	r := bufio.NewReader(conn)
 	if line, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
 		t.Fatalf("first line = %q, %v, want 100 Continue: the handler runs", line, err)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestScopes(t *testing.T) {
-	if !(api.ScopeRead.Level() < api.ScopeWrite.Level() && api.ScopeWrite.Level() < api.ScopeAdmin.Level()) {
+	if r, w, a := api.ScopeRead.Level(), api.ScopeWrite.Level(), api.ScopeAdmin.Level(); r >= w || w >= a {
 		t.Error("the scopes are not in order")
 	}
 	for _, s := range []api.Scope{"", "root", "Read", "read,write"} {

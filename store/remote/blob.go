@@ -39,10 +39,10 @@ func (c *Client) Get(ctx context.Context, id blob.Digest, off, n int64) (io.Read
 		if err != nil {
 			return nil, fmt.Errorf("get blob %v: %w", id, err)
 		}
-		if resp.ContentLength > blob.MaxSize {
-			return nil, errors.Join(fmt.Errorf("get blob %v: %d bytes are no blob: %w", id, resp.ContentLength, errs.ErrCorrupt), resp.Body.Close())
+		if resp.size > blob.MaxSize {
+			return nil, errors.Join(fmt.Errorf("get blob %v: %d bytes are no blob: %w", id, resp.size, errs.ErrCorrupt), resp.body.Close())
 		}
-		return limit(resp.Body, blob.MaxSize), nil
+		return limit(resp.body, blob.MaxSize), nil
 	}
 	return c.getRange(ctx, id, off, n)
 }
@@ -58,11 +58,11 @@ func (c *Client) getRange(ctx context.Context, id blob.Digest, off, n int64) (io
 	if err != nil {
 		return nil, fmt.Errorf("get blob %v: %w", id, err)
 	}
-	first, last, size, err := contentRange(resp.Header.Get("Content-Range"))
+	first, last, size, err := contentRange(resp.header.Get("Content-Range"))
 	var want int64
 	switch {
 	case err != nil:
-	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+	case resp.status == http.StatusRequestedRangeNotSatisfiable:
 		if off != size || n >= 0 {
 			err = &store.RangeError{Blob: id, Off: off, N: n, Size: size}
 		}
@@ -72,10 +72,10 @@ func (c *Client) getRange(ctx context.Context, id blob.Digest, off, n int64) (io
 		}
 	}
 	if err != nil {
-		drain(resp.Body)
+		drain(resp.body)
 		return nil, fmt.Errorf("get blob %v: %w", id, err)
 	}
-	return limit(resp.Body, want), nil
+	return limit(resp.body, want), nil
 }
 
 // contentRange reads "bytes first-last/size", or "bytes */size" with first and last -1.
@@ -123,7 +123,7 @@ func (c *Client) Put(ctx context.Context, id blob.Digest, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("put blob %v: %w", id, err)
 	}
-	drain(resp.Body)
+	drain(resp.body)
 	return nil
 }
 
@@ -133,11 +133,11 @@ func (c *Client) Stat(ctx context.Context, id blob.Digest) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("stat blob %v: %w", id, err)
 	}
-	drain(resp.Body)
-	if resp.ContentLength < 0 || resp.ContentLength > blob.MaxSize {
-		return 0, fmt.Errorf("stat blob %v: %d is no size of a blob: %w", id, resp.ContentLength, errs.ErrCorrupt)
+	drain(resp.body)
+	if resp.size < 0 || resp.size > blob.MaxSize {
+		return 0, fmt.Errorf("stat blob %v: %d is no size of a blob: %w", id, resp.size, errs.ErrCorrupt)
 	}
-	return resp.ContentLength, nil
+	return resp.size, nil
 }
 
 // List implements [store.Lister]. It needs a token with the scope of an admin.
@@ -202,8 +202,8 @@ func (c *Client) locate(ctx context.Context, chunks []chunk.Digest, out map[chun
 	if err != nil {
 		return err
 	}
-	p, err := io.ReadAll(io.LimitReader(resp.Body, api.MaxLocateAnswer+1))
-	drain(resp.Body)
+	p, err := io.ReadAll(io.LimitReader(resp.body, api.MaxLocateAnswer+1))
+	drain(resp.body)
 	if err != nil {
 		return err
 	}

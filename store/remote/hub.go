@@ -86,7 +86,7 @@ func (c *Client) OpenFlist(ctx context.Context, ref api.Ref) (*Flist, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get flist %v: %w", ref, err)
 	}
-	return &Flist{ReadCloser: limit(resp.Body, maxFlist), Digest: flist.Digest(digest), Size: resp.ContentLength}, nil
+	return &Flist{ReadCloser: limit(resp.body, maxFlist), Digest: flist.Digest(digest), Size: resp.size}, nil
 }
 
 // Info returns what the hub says of itself.

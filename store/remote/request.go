@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,18 +35,23 @@ type call struct {
 	mimeType string
 }
 
-// do sends a request and returns the answer, whose body the caller closes. An answer with
-// another status than those given is an error.
-func (c *Client) do(parent context.Context, k call, want ...int) (*http.Response, error) {
+// An answer is one with a status that was wanted. The caller closes the body.
+type answer struct {
+	status int
+	header http.Header
+	size   int64 // of the body, -1 if the hub did not say
+	body   io.ReadCloser
+}
+
+// do sends a request. An answer with another status than those given is an error.
+func (c *Client) do(parent context.Context, k call, want ...int) (*answer, error) {
 	ctx, w := c.watch(parent)
-	resp, err := c.send(ctx, w, k)
+	resp, err := c.send(ctx, w, k) //nolint:bodyclose // closed by refusal or with answer.body
 	if err == nil {
-		for _, status := range want {
-			if resp.StatusCode == status {
-				w.answer()
-				resp.Body = &body{ReadCloser: resp.Body, w: w, cancelled: parent.Err}
-				return resp, nil
-			}
+		if slices.Contains(want, resp.StatusCode) {
+			w.answer()
+			b := &body{ReadCloser: resp.Body, w: w, cancelled: parent.Err}
+			return &answer{resp.StatusCode, resp.Header, resp.ContentLength, b}, nil
 		}
 		err = refusal(resp)
 	} else {
@@ -84,7 +90,7 @@ func (c *Client) send(ctx context.Context, w *watch, k call) (*http.Response, er
 			req.Body = http.NoBody
 		}
 	}
-	return c.http.Do(req) //nolint:bodyclose // do's callers close it
+	return c.http.Do(req)
 }
 
 // json sends a request and decodes the answer into out, if that is not nil.
@@ -100,11 +106,11 @@ func (c *Client) json(ctx context.Context, k call, in, out any, want ...int) err
 	if err != nil {
 		return err
 	}
-	defer drain(resp.Body)
+	defer drain(resp.body)
 	if out == nil {
 		return nil
 	}
-	p, err := io.ReadAll(io.LimitReader(resp.Body, maxJSON+1))
+	p, err := io.ReadAll(io.LimitReader(resp.body, maxJSON+1))
 	switch {
 	case err != nil:
 		return fmt.Errorf("hub %s: %w", c.base.Host, err)
