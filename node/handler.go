@@ -1,0 +1,135 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/zosfs/zosfs/errs"
+)
+
+// maxRequest bounds the body of a request, in bytes.
+const maxRequest = 1 << 20
+
+// handler returns the API.
+func (s *service) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/ping", answer(s, func(context.Context, struct{}) (Pong, error) {
+		return Pong{Version: s.opts.Version, PID: os.Getpid()}, nil
+	}))
+	mux.Handle("GET /v1/status", answer(s, func(context.Context, struct{}) (Status, error) { return s.status(), nil }))
+	mux.Handle("POST /v1/mount", answer(s, s.mount))
+	mux.Handle("POST /v1/unmount", answer(s, s.handleUnmount))
+	mux.Handle("POST /v1/prune", answer(s, s.handlePrune))
+	mux.Handle("POST /v1/stop", answer(s, s.handleStop))
+	mux.Handle("/", answer(s, func(context.Context, struct{}) (struct{}, error) {
+		return struct{}{}, fmt.Errorf("no such request: %w", errors.ErrUnsupported)
+	}))
+	return mux
+}
+
+// answer makes a handler of do, which takes the body of a POST. It admits the user of the
+// service and root alone.
+func answer[In, Out any](s *service, do func(context.Context, In) (Out, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out, err := func() (out Out, err error) {
+			defer func() {
+				if v := recover(); v != nil {
+					s.log.Error("request panicked", "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+					err = errors.New("the node service has failed, its log says how")
+				}
+			}()
+			if err := checkPeer(r.Context()); err != nil {
+				return out, err
+			}
+			var in In
+			if r.Method == http.MethodPost {
+				if err := decode(http.MaxBytesReader(w, r.Body, maxRequest), &in); err != nil {
+					return out, err
+				}
+			}
+			return do(r.Context(), in)
+		}()
+		if err == nil {
+			s.write(w, http.StatusOK, out)
+			return
+		}
+		s.log.Info("request failed", "path", r.URL.Path, "error", err)
+		status, body := encodeError(err)
+		s.write(w, status, body)
+	})
+}
+
+// decode reads one JSON value, all of whose fields must be known.
+func decode(r io.Reader, v any) error {
+	dec := json.NewDecoder(r)
+	dec.DisallowUnknownFields()
+	err := dec.Decode(v)
+	if err == nil && dec.More() {
+		err = errors.New("more than one value")
+	}
+	if err != nil {
+		return fmt.Errorf("request: %w: %w", errs.ErrFormat, err)
+	}
+	return nil
+}
+
+func (s *service) write(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.log.Debug("answer not delivered", "error", err)
+	}
+}
+
+// status tells of the service.
+func (s *service) status() Status {
+	st := Status{
+		Version: s.opts.Version, PID: os.Getpid(), Since: s.since,
+		Dirs:  StatusDirs{Cache: s.dirs.Cache, State: s.dirs.State},
+		Cache: s.cache.Stats(), Notes: s.notes(), Mounts: []MountInfo{}, Dead: s.deadMounts(),
+	}
+	for _, m := range s.table.list() {
+		st.Mounts = append(st.Mounts, m.status())
+	}
+	return st
+}
+
+// handleUnmount ends a mount of this service. One that it does not have is fs.ErrNotExist: the
+// client looks what else is there, with its own rights.
+func (s *service) handleUnmount(ctx context.Context, r UnmountRequest) (struct{}, error) {
+	if !filepath.IsAbs(r.Dir) {
+		return struct{}{}, fmt.Errorf("mount point %q: want an absolute path: %w", r.Dir, errs.ErrFormat)
+	}
+	m, ok := s.table.at(filepath.Clean(r.Dir))
+	if !ok {
+		m, ok = s.table.at(resolve(r.Dir))
+	}
+	if !ok {
+		return struct{}{}, fmt.Errorf("unmount %s: no mount of this node service there: %w", r.Dir, fs.ErrNotExist)
+	}
+	return struct{}{}, s.unmount(ctx, m, r.Lazy)
+}
+
+func (s *service) handlePrune(ctx context.Context, r PruneRequest) (PruneResult, error) {
+	if r.Bytes < 0 {
+		return PruneResult{}, fmt.Errorf("prune to %d bytes: want 0 or more: %w", r.Bytes, errs.ErrFormat)
+	}
+	freed, err := s.cache.Prune(ctx, r.Bytes)
+	return PruneResult{Freed: freed}, err
+}
+
+// handleStop begins the end, and answers when everything is unmounted.
+func (s *service) handleStop(context.Context, struct{}) (struct{}, error) {
+	s.table.end()
+	s.stop()
+	<-s.drained
+	return struct{}{}, nil
+}

@@ -1,0 +1,340 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/internal/credentials"
+	"github.com/zosfs/zosfs/internal/testenv"
+	"github.com/zosfs/zosfs/mount"
+	"github.com/zosfs/zosfs/node"
+)
+
+func TestStaleSocket(t *testing.T) {
+	testenv.NoLeaks(t)
+	dirs := newDirs(t)
+	if err := os.MkdirAll(dirs.State, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dirs.State, "node.sock"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Dial(dirs).Ping(t.Context()); !errors.Is(err, node.ErrNotRunning) || !errors.Is(err, errs.ErrUnavailable) {
+		t.Errorf("Ping of a stale socket = %v, want %v", err, node.ErrNotRunning)
+	}
+	s := serve(t, node.Options{Dirs: dirs})
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTwoServices(t *testing.T) {
+	testenv.NoLeaks(t)
+	s := serve(t, node.Options{})
+	err := node.Run(t.Context(), node.Options{Dirs: s.dirs})
+	if !errors.Is(err, node.ErrRunning) || !strings.Contains(err.Error(), s.dirs.State) {
+		t.Errorf("the second Run = %v, want %v and the directory", err, node.ErrRunning)
+	}
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("the first service after that: %v", err)
+	}
+}
+
+// TestSilentService has a process that holds the lock and does not answer.
+func TestSilentService(t *testing.T) {
+	testenv.NoLeaks(t)
+	dirs := newDirs(t)
+	if err := os.MkdirAll(dirs.State, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dirs.State, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if _, err := f.WriteString("4711\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err = node.Run(ctx, node.Options{Dirs: dirs})
+	if !errors.Is(err, node.ErrRunning) || !strings.Contains(err.Error(), "4711") || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("Run = %v, want %v with the process", err, node.ErrRunning)
+	}
+}
+
+// TestCacheTaken has two services that share a cache directory.
+func TestCacheTaken(t *testing.T) {
+	testenv.NoLeaks(t)
+	w := newWorld(t)
+	tree := grow(t, 20)
+	ref := w.publish(tree, "taken")
+	one := serve(t, node.Options{})
+	check(t, tree, one.mount(w, ref).Dir)
+	dirs := newDirs(t)
+	dirs.Cache = one.dirs.Cache
+	two := serve(t, node.Options{Dirs: dirs})
+	check(t, tree, two.mount(w, ref).Dir)
+	st := two.status()
+	if !st.Cache.ReadOnly || len(st.Notes) != 1 || !strings.Contains(st.Notes[0], dirs.Cache) {
+		t.Errorf("status beside the writer = %+v, want it to say so", st)
+	}
+	if m := st.Mounts[0]; m.Image.ChunksFetched != 0 {
+		t.Errorf("beside the writer %d chunks were fetched again", m.Image.ChunksFetched)
+	}
+	if p, err := os.ReadFile(filepath.Join(dirs.State, "node.log")); err != nil || !strings.Contains(string(p), "another process writes the cache") {
+		t.Errorf("the log does not say so: %v\n%s", err, p)
+	}
+}
+
+// TestIdle has a service that nobody wants; what a mount does to it is in TestTableIdle.
+func TestIdle(t *testing.T) {
+	testenv.NoLeaks(t)
+	s := serve(t, node.Options{Idle: time.Millisecond})
+	s.wait()
+}
+
+func TestRunRefuses(t *testing.T) {
+	testenv.NoLeaks(t)
+	tests := []struct {
+		name    string
+		prepare func(t *testing.T, d *node.Dirs) error
+		want    error
+		text    string
+	}{
+		{"state that others may write", func(_ *testing.T, d *node.Dirs) error {
+			return errors.Join(os.MkdirAll(d.State, 0o700), os.Chmod(d.State, 0o770))
+		}, os.ErrPermission, "chmod 700"},
+		{"state of somebody else", func(t *testing.T, d *node.Dirs) error {
+			testenv.NeedRoot(t)
+			return errors.Join(os.MkdirAll(d.State, 0o700), os.Chown(d.State, 4711, 4711))
+		}, os.ErrPermission, "user 4711"},
+		{"state is a file", func(_ *testing.T, d *node.Dirs) error { return os.WriteFile(d.State, nil, 0o600) }, unix.ENOTDIR, "state"},
+		{"cache is a file", func(_ *testing.T, d *node.Dirs) error { return os.WriteFile(d.Cache, nil, 0o600) }, unix.ENOTDIR, "cache"},
+		{"path of the socket is too long", func(_ *testing.T, d *node.Dirs) error {
+			d.State = filepath.Join(d.State, strings.Repeat("x", 100))
+			return nil
+		}, os.ErrInvalid, node.EnvState},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dirs := newDirs(t)
+			if err := tt.prepare(t, &dirs); err != nil {
+				t.Fatal(err)
+			}
+			err := node.Run(t.Context(), node.Options{Dirs: dirs})
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("Run = %v, want %v with %q", err, tt.want, tt.text)
+			}
+		})
+	}
+}
+
+// startChild starts the test binary as a service and returns its process id.
+func startChild(t *testing.T, dirs node.Dirs) (*node.Client, int) {
+	t.Helper()
+	t.Setenv(envChild, "serve")
+	t.Setenv(credentials.EnvToken, "for-the-starter-alone")
+	if err := node.StartDetached(t.Context(), dirs, []string{"0s"}); err != nil {
+		t.Fatal(err)
+	}
+	c := node.Dial(dirs)
+	st, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.PID == os.Getpid() {
+		t.Fatal("the service runs in this process")
+	}
+	p, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(st.PID), "environ"))
+	if err != nil || strings.Contains(string(p), "for-the-starter-alone") {
+		t.Errorf("the environment of the service has the token of its starter (%v)", err)
+	}
+	return c, st.PID
+}
+
+// reap waits until a child has ended.
+func reap(t *testing.T, pid int) unix.WaitStatus {
+	t.Helper()
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &ws, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("wait for process %d: %v", pid, err)
+		}
+		return ws
+	}
+}
+
+// TestKilled kills a service with a mount, and starts another.
+func TestKilled(t *testing.T) {
+	testenv.NoLeaks(t)
+	testenv.NeedFUSE(t)
+	w := newWorld(t)
+	tree := grow(t, 22)
+	ref := w.publish(tree, "killed")
+	dirs := newDirs(t)
+	dir := point(t)
+	request := node.MountRequest{Ref: ref, Dir: dir, Token: w.token}
+
+	c, pid := startChild(t, dirs)
+	if _, err := c.Mount(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	check(t, tree, dir)
+	busy, err := os.Open(dir) // also a dead mount may be in use
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = busy.Close() }()
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	reap(t, pid)
+	if err := c.Ping(t.Context()); !errors.Is(err, node.ErrNotRunning) {
+		t.Errorf("Ping of a killed service = %v, want %v", err, node.ErrNotRunning)
+	}
+
+	c, pid = startChild(t, dirs)
+	st, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(st.Dead) != 1 || st.Dead[0] != (mount.Info{Dir: dir, Source: ref, Mode: mount.FUSE}) {
+		t.Errorf("dead mounts = %+v, want %s at %s", st.Dead, ref, dir)
+	}
+	if p, err := os.ReadFile(filepath.Join(dirs.State, "node.log")); err != nil || !strings.Contains(string(p), "a mount is dead") || !strings.Contains(string(p), dir) {
+		t.Errorf("the log does not tell of the dead mount: %v\n%s", err, p)
+	}
+	if _, err := c.Mount(t.Context(), request); err == nil || !strings.Contains(err.Error(), "zosfs umount") {
+		t.Errorf("Mount over a dead mount = %v, want it explained", err)
+	}
+	if err := c.Unmount(t.Context(), dir, false); err != nil {
+		t.Fatalf("Unmount of a dead mount = %v", err)
+	}
+	if _, err := c.Mount(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	before := w.blobs.Load()
+	check(t, tree, dir)
+	if n := w.blobs.Load(); n != before {
+		t.Errorf("after the kill %d requests for blobs were needed", n-before)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ws := reap(t, pid); !ws.Exited() || ws.ExitStatus() != 0 {
+		t.Errorf("after Stop the service ended with %v", ws)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("after Stop the mount point has %v, %v", left, err)
+	}
+}
+
+// TestUnmountWithoutService takes the dead mount of a killed service away when none runs.
+func TestUnmountWithoutService(t *testing.T) {
+	testenv.NoLeaks(t)
+	testenv.NeedFUSE(t)
+	w := newWorld(t)
+	ref := w.publish(grow(t, 23), "killed")
+	dirs, dir := newDirs(t), point(t)
+	c, pid := startChild(t, dirs)
+	if _, err := c.Mount(t.Context(), node.MountRequest{Ref: ref, Dir: dir, Token: w.token}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	reap(t, pid)
+	if err := c.Unmount(t.Context(), dir, false); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("the mount point has %v, %v", left, err)
+	}
+}
+
+func TestStartDetachedTwice(t *testing.T) {
+	testenv.NoLeaks(t)
+	dirs := newDirs(t)
+	c, pid := startChild(t, dirs)
+	if err := node.StartDetached(t.Context(), dirs, []string{"0s"}); err != nil {
+		t.Errorf("StartDetached with a service running = %v", err)
+	}
+	if st, err := c.Status(t.Context()); err != nil || st.PID != pid {
+		t.Errorf("Status = process %d, %v; want %d", st.PID, err, pid)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reap(t, pid)
+}
+
+func TestStartDetachedFails(t *testing.T) {
+	testenv.NoLeaks(t)
+	t.Setenv(credentials.EnvFile, filepath.Join(t.TempDir(), "none"))
+	tests := []struct {
+		name, child string
+		args        []string
+		prepare     func(d node.Dirs) error
+		want        error
+		text        string
+	}{
+		{"lock of the cache", "serve", []string{"0s"}, func(d node.Dirs) error {
+			return os.MkdirAll(filepath.Join(d.Cache, "lock"), 0o700)
+		}, nil, "lock"},
+		{"wrong arguments", "serve", []string{"what"}, nil, nil, "invalid duration"},
+		{"panic", "panic", nil, nil, nil, "the child has panicked"},
+		{"quiet", "quiet", nil, nil, nil, "exit status 3"},
+		{"state", "serve", []string{"0s"}, func(d node.Dirs) error {
+			return errors.Join(os.MkdirAll(d.State, 0o700), os.Chmod(d.State, 0o777))
+		}, os.ErrPermission, "chmod 700"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dirs := newDirs(t)
+			if tt.prepare != nil {
+				if err := tt.prepare(dirs); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Setenv(envChild, tt.child)
+			err := node.StartDetached(t.Context(), dirs, tt.args)
+			if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("StartDetached = %v, want %v with %q", err, tt.want, tt.text)
+			}
+		})
+	}
+}
+
+// TestStartDetachedCancelled does not wait for a service that never gets ready.
+func TestStartDetachedCancelled(t *testing.T) {
+	testenv.NoLeaks(t)
+	t.Setenv(envChild, "hang")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := node.StartDetached(ctx, newDirs(t), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("StartDetached = %v, want %v", err, context.DeadlineExceeded)
+	}
+}

@@ -1,0 +1,227 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/zosfs/zosfs/cache"
+	"github.com/zosfs/zosfs/internal/credentials"
+)
+
+// Options configure [Run]. The zero value works.
+type Options struct {
+	Dirs       Dirs  // zero: DefaultDirs
+	CacheLimit int64 // bytes; 0: the default of package cache
+	// Log is where the service speaks; nil is node.log in Dirs.State, and so is everything
+	// for a service that StartDetached started.
+	Log *slog.Logger
+	// Credentials is called for each mount; nil is credentials.Load, so that who logs in need
+	// not start the service anew.
+	Credentials func() (*credentials.File, error)
+	Version     string        // of the program; "" is that of the build
+	Idle        time.Duration // how long to go on with nothing mounted; 0: for ever
+	Ready       func()        // called once, when the service answers
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Dirs == (Dirs{}) {
+		o.Dirs = DefaultDirs()
+	}
+	if o.Credentials == nil {
+		o.Credentials = credentials.Load
+	}
+	if o.Version == "" {
+		o.Version = buildVersion()
+	}
+	if o.Ready == nil {
+		o.Ready = func() {}
+	}
+	var err error
+	o.Dirs, err = o.Dirs.abs()
+	return o, err
+}
+
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+const (
+	// endPatience is how long the end of the service waits for unmounting, and for answers
+	// under way.
+	endPatience = 15 * time.Second
+	// unmountsAtOnce: a busy mount takes half a second.
+	unmountsAtOnce = 16
+)
+
+// service is a running node service.
+type service struct {
+	opts    Options
+	dirs    Dirs
+	log     *slog.Logger
+	cache   *cache.Cache
+	since   time.Time
+	table   *table
+	dead    *prober
+	stop    context.CancelFunc // begins the end
+	drained chan struct{}      // closed when everything is unmounted
+}
+
+// Run serves a node until ctx ends, somebody calls Stop, or it has been idle, then unmounts
+// what it mounted and returns nil. If another service has the state directory, it is
+// [ErrRunning].
+func Run(ctx context.Context, o Options) (err error) {
+	starter := takeStarter()
+	defer func() { starter.failed(err) }()
+	if o, err = o.withDefaults(); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	if err := o.Dirs.prepare(); err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	lock, err := takeLock(ctx, o.Dirs)
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if o.Log == nil || starter != nil {
+		f, lerr := openLog(o.Dirs.logFile(), maxLog)
+		if lerr != nil {
+			return fmt.Errorf("node: %w", lerr)
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		o.Log = slog.New(slog.NewTextHandler(f, nil))
+	}
+	if err := run(ctx, o, starter); err != nil {
+		o.Log.Error("the node service has failed", "error", err)
+		return fmt.Errorf("node: %w", err)
+	}
+	return nil
+}
+
+// run is Run with the lock and the log.
+func run(parent context.Context, o Options, starter *starter) (err error) {
+	ctx, stop := context.WithCancel(parent)
+	defer stop()
+	s := &service{
+		opts: o, dirs: o.Dirs, log: o.Log, since: time.Now(), stop: stop,
+		table: newTable(o.Idle, stop), dead: newProber(), drained: make(chan struct{}),
+	}
+	defer s.table.end()
+	if s.cache, err = cache.Open(o.Dirs.Cache, cache.Options{Limit: o.CacheLimit, Log: o.Log}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.cache.Close()) }()
+	ln, err := listen(ctx, o.Dirs)
+	if err != nil {
+		return err
+	}
+	srv := s.server(ctx)
+	served := make(chan struct{})
+	var serr error // of serving, when served is closed
+	go func() {
+		defer close(served)
+		serr = srv.Serve(ln)
+	}()
+	s.log.Info("the node service answers", "version", o.Version, "pid", os.Getpid(), "cache", o.Dirs.Cache, "state", o.Dirs.State)
+	for _, note := range s.notes() {
+		s.log.Warn(note)
+	}
+	for _, m := range s.deadMounts() {
+		s.log.Warn("a mount is dead: the service that made it has ended without taking it away; unmount it, then mount it again", "dir", m.Dir, "ref", m.Source)
+	}
+	starter.ready()
+	o.Ready()
+	select {
+	case <-ctx.Done():
+	case <-served:
+		err = fmt.Errorf("serve %s: %w", o.Dirs.socket(), serr)
+	}
+	s.end(parent, srv)
+	<-served
+	return err
+}
+
+// server returns what answers on the socket. Requests end with ctx.
+func (s *service) server(ctx context.Context) *http.Server {
+	return &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withPeer,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// end unmounts everything, answers what is under way, and takes the socket away.
+func (s *service) end(ctx context.Context, srv *http.Server) {
+	s.log.Info("the node service is about to end")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
+	defer cancel()
+	s.stop()
+	s.table.end()
+	s.unmountAll(ctx)
+	close(s.drained)
+	if err := srv.Shutdown(ctx); err != nil {
+		s.log.Warn("requests were cut off", "error", errors.Join(err, srv.Close()))
+	}
+	if err := os.Remove(s.dirs.socket()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("the socket stays", "error", err)
+	}
+	s.log.Info("the node service has ended")
+}
+
+// unmountAll takes all mounts away, busy ones out of sight.
+func (s *service) unmountAll(ctx context.Context) {
+	var g errgroup.Group
+	g.SetLimit(unmountsAtOnce)
+	for _, m := range s.table.list() {
+		if m.detached.Load() {
+			continue
+		}
+		g.Go(func() error {
+			s.unmountLast(ctx, m)
+			return nil
+		})
+	}
+	_ = g.Wait() // all return nil
+}
+
+func (s *service) unmountLast(ctx context.Context, m *mounted) {
+	err := s.unmount(ctx, m, false)
+	if err == nil {
+		return
+	}
+	log := s.log.With("ref", m.info.Ref, "dir", m.dir())
+	if errors.Is(err, unix.EBUSY) {
+		log.Warn("programs use the mount: it is taken out of sight, and they cannot read from it any more once the service has ended", "error", err)
+	} else {
+		log.Warn("cannot unmount, trying to take it out of sight", "error", err)
+	}
+	if err := s.unmount(ctx, m, true); err != nil {
+		log.Error("the mount stays, and is dead once the service has ended", "error", err)
+	}
+}
+
+// notes returns what a person should know of this service.
+func (s *service) notes() []string {
+	notes := []string{}
+	if s.cache.Stats().ReadOnly {
+		notes = append(notes, "another process writes the cache in "+s.dirs.Cache+": it is read, and what is fetched here is kept in memory alone")
+	}
+	return notes
+}

@@ -1,0 +1,222 @@
+package ref
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/internal/atomicfile"
+)
+
+const (
+	flistSuffix = ".flist"
+	// maxFlist bounds an flist as shipped, in bytes: what a hub takes by default.
+	maxFlist = 1 << 30
+	// A plain flist may have minPlain bytes, and maxRatio more for each that was shipped; a real
+	// tree has 3, 20,000 empty files have 8, and a stranger's flist must not fill the disk.
+	minPlain = 64 << 20
+	maxRatio = 64
+	// maxKept is how many bytes of flists are kept.
+	maxKept = 2 << 30
+	// tempAge is how old a file in the making is when whoever made it has died.
+	tempAge = 24 * time.Hour
+)
+
+// keep is the directory of what was fetched.
+type keep struct {
+	dir   string
+	limit int64 // of a fetched flist as shipped, in bytes
+}
+
+func newKeep(dir string) (keep, error) {
+	k := keep{dir, maxFlist}
+	for _, d := range []string{k.flists(), k.refs()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return keep{}, fmt.Errorf("keep flists: %w", err)
+		}
+	}
+	return k, nil
+}
+
+func (k keep) flists() string { return filepath.Join(k.dir, "flists") }
+
+func (k keep) refs() string { return filepath.Join(k.dir, "refs") }
+
+func (k keep) flistFile(d flist.Digest) string {
+	return filepath.Join(k.flists(), d.String()+flistSuffix)
+}
+
+// digest returns the digest that the tag of r had when its hub was asked last;
+// errs.ErrNotFound if it never was.
+func (k keep) digest(r Ref) (flist.Digest, error) {
+	p, err := os.ReadFile(filepath.Join(k.refs(), r.tagFile()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return flist.Digest{}, fmt.Errorf("%v was never opened here: %w", r, errs.ErrNotFound)
+	}
+	if err != nil {
+		return flist.Digest{}, fmt.Errorf("look up %v: %w", r, err)
+	}
+	d, err := flist.ParseDigest(strings.TrimSuffix(string(p), "\n"))
+	if err != nil {
+		return flist.Digest{}, fmt.Errorf("look up %v: %w", r, err)
+	}
+	return d, nil
+}
+
+// remember notes the digest of the tag of r.
+func (k keep) remember(r Ref) error {
+	path := filepath.Join(k.refs(), r.tagFile())
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("remember %v: %w", r, err)
+	}
+	if err := atomicfile.WriteFile(path, []byte(r.Digest.String()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("remember %v: %w", r, err)
+	}
+	return nil
+}
+
+// open opens the flist that is kept. One that is not there, or is not what its name says, is
+// errs.ErrNotFound; one that is, but breaks a rule of the format, fails as flist.Open has it.
+func (k keep) open(d flist.Digest) (*flist.Reader, error) {
+	path := k.flistFile(d)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("flist %v is not kept here: %w", d, errs.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := flist.Open(path, flist.OpenOptions{TempDir: k.flists(), MaxSize: minPlain + maxRatio*info.Size()})
+	switch {
+	case errors.Is(err, errs.ErrCorrupt) || errors.Is(err, errs.ErrFormat):
+		if same, serr := k.intact(path, d); serr != nil || !same {
+			return nil, errors.Join(fmt.Errorf("flist %v: the kept file is damaged: %w", d, errs.ErrNotFound), serr)
+		}
+		return nil, err
+	case err != nil:
+		return nil, err
+	}
+	if r.Digest() != d {
+		return nil, errors.Join(fmt.Errorf("flist %v: the kept file is that of %v: %w", d, r.Digest(), errs.ErrNotFound), r.Close())
+	}
+	now := time.Now()
+	_ = os.Chtimes(path, now, now) // used just now; on a read-only disk nothing is trimmed either
+	return r, nil
+}
+
+// openPath opens an flist of the user's own. One that is not there is errs.ErrNotFound;
+// fs.ErrNotExist would speak of a path in an image.
+func (k keep) openPath(path string) (*flist.Reader, error) {
+	r, err := flist.Open(path, flist.OpenOptions{TempDir: k.flists()})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("no such file: %w", errs.ErrNotFound)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: %w", errs.ErrDenied, err)
+	}
+	return r, err
+}
+
+// intact reports whether the file has the digest d.
+func (k keep) intact(path string, d flist.Digest) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	h := chunk.NewHasher()
+	if _, err := io.Copy(h, f); err != nil {
+		return false, err
+	}
+	return flist.Digest(h.Sum()) == d, nil
+}
+
+// put keeps what body has, if it is the flist d, and closes body. size is how many bytes the
+// hub announced, less than 0 if it did not say. Anything else is errs.ErrCorrupt, more bytes
+// than an flist may have errs.ErrFull, and nothing of it is kept.
+func (k keep) put(ctx context.Context, d flist.Digest, body io.ReadCloser, size int64) (err error) {
+	defer func() { err = errors.Join(err, body.Close()) }()
+	if size > k.limit {
+		return fmt.Errorf("the hub announces %d bytes, want at most %d: %w", size, k.limit, errs.ErrFull)
+	}
+	f, err := atomicfile.Create(k.flistFile(d), 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Abort()) }()
+	h := chunk.NewHasher()
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(body, k.limit+1))
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return err
+	case n > k.limit:
+		return fmt.Errorf("more than %d bytes came: %w", k.limit, errs.ErrFull)
+	case flist.Digest(h.Sum()) != d:
+		return fmt.Errorf("the %d bytes that came have the digest %v: %w", n, h.Sum(), errs.ErrCorrupt)
+	}
+	return f.Commit()
+}
+
+// drop removes the flist that is kept.
+func (k keep) drop(d flist.Digest) error { return os.Remove(k.flistFile(d)) }
+
+// trim removes the flists used least recently until the rest takes at most limit bytes, and
+// what dead processes left behind. The most recent one stays whatever its size. Flists that
+// are open do not mind.
+func (k keep) trim(limit int64) error {
+	entries, err := os.ReadDir(k.flists())
+	if err != nil {
+		return fmt.Errorf("trim flists: %w", err)
+	}
+	var kept []fs.FileInfo
+	var all []error
+	for _, e := range entries {
+		info, err := e.Info()
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			all = append(all, err)
+		case strings.HasSuffix(e.Name(), flistSuffix):
+			kept = append(kept, info)
+		case isTemp(e.Name()) && time.Since(info.ModTime()) > tempAge:
+			all = append(all, k.remove(e.Name()))
+		}
+	}
+	slices.SortFunc(kept, func(a, b fs.FileInfo) int { return cmp.Compare(b.ModTime().UnixNano(), a.ModTime().UnixNano()) })
+	sum := int64(0)
+	for i, info := range kept {
+		if sum += info.Size(); sum > limit && i > 0 {
+			all = append(all, k.remove(info.Name()))
+		}
+	}
+	if err := errors.Join(all...); err != nil {
+		return fmt.Errorf("trim flists: %w", err)
+	}
+	return nil
+}
+
+// isTemp reports whether name is that of a file in the making, of atomicfile or of flist.Open.
+func isTemp(name string) bool {
+	return atomicfile.IsTemp(name) || strings.HasPrefix(name, "zosfs-flist-")
+}
+
+func (k keep) remove(name string) error {
+	err := os.Remove(filepath.Join(k.flists(), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another process was faster
+	}
+	return err
+}
