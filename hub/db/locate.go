@@ -96,8 +96,7 @@ func (l *locator) batch(ctx context.Context, tx *sql.Tx, chunks []chunk.Digest, 
 	for i, n := range indexes {
 		args[i] = chunks[n][:]
 	}
-	rows, err := rows(ctx, tx, scanCandidate, "SELECT digest, blob, start, stored, size, codec FROM chunk WHERE digest IN (?"+
-		strings.Repeat(",?", len(args)-1)+") ORDER BY digest, blob", args...)
+	rows, err := rows(ctx, tx, scanCandidate, candidates(len(args)), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +130,11 @@ func (l *locator) smallest(ctx context.Context, rows []candidate, d chunk.Digest
 		}
 	}
 	return best, nil
+}
+
+// candidates is the query for the rows of n chunks.
+func candidates(n int) string {
+	return "SELECT digest, blob, start, stored, size, codec FROM chunk WHERE digest IN (?" + strings.Repeat(",?", n-1) + ") ORDER BY digest, blob"
 }
 
 func scanCandidate(s scanner) (candidate, error) {

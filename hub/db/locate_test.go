@@ -3,7 +3,6 @@ package db_test
 import (
 	"encoding/binary"
 	"testing"
-	"time"
 
 	"github.com/zosfs/zosfs/blob"
 	"github.com/zosfs/zosfs/chunk"
@@ -30,15 +29,13 @@ func fill(t testing.TB, d *db.DB, c db.Caller, blobs int) []chunk.Digest {
 	return all
 }
 
-// TestLocateMany looks up 10,000 chunks of many blobs and reports how long it took; the
-// bound is far above the goal of 100 ms, for machines that are busy.
+// TestLocateMany looks up many chunks of many blobs, in the order of the index and by it
+// alone: BenchmarkLocate says how long 10,000 take.
 func TestLocateMany(t *testing.T) {
 	d := open(t)
 	c := token(t, d, "acme", "write", "")
-	chunks := fill(t, d, c, 100)
-	start := time.Now()
+	chunks := fill(t, d, c, 20)
 	found, err := d.Locate(t.Context(), c, chunks)
-	took := time.Since(start)
 	if err != nil || len(found) != len(chunks) {
 		t.Fatalf("Locate(%d chunks) = %d, %v", len(chunks), len(found), err)
 	}
@@ -47,8 +44,8 @@ func TestLocateMany(t *testing.T) {
 			t.Fatalf("Found[%d] is about chunk %d, %v", i, f.Index, f.Chunk)
 		}
 	}
-	if t.Logf("10,000 chunks in %v", took); took > 2*time.Second {
-		t.Errorf("Locate of 10,000 chunks took %v", took)
+	if got, want := d.LocatePlan(t), "SEARCH chunk USING PRIMARY KEY (digest=?)"; got != want {
+		t.Errorf("plan of a look-up = %q, want %q", got, want)
 	}
 }
 
