@@ -54,6 +54,8 @@ type source struct {
 	bytes     int64
 	errors    int64
 	bodies    int     // being read now
+	shared    float64 // the integral of bodies over time, in seconds, up to sharedAt
+	sharedAt  time.Time
 	latency   float64 // moving average of seconds to the first byte; 0: unknown
 	deviation float64 // moving average of its distance from latency
 	best      float64 // least ever
@@ -101,25 +103,39 @@ func (s *source) answered(d time.Duration) {
 	}
 }
 
-// bodyStarted notes that a body is being read, and returns how many are.
-func (s *source) bodyStarted() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bodies++
-	return s.bodies
+// mark is when a body began.
+type mark struct {
+	at     time.Time
+	shared float64
 }
 
-// bodyEnded notes that a body of n bytes ended, the last timed of them in d. sharers is what
-// bodyStarted returned.
-func (s *source) bodyEnded(n, timed int64, d time.Duration, sharers int) {
+// bodiesChanged notes that change more bodies are being read, and returns the time of that.
+// The caller holds mu.
+func (s *source) bodiesChanged(change int) mark {
+	now := time.Now()
+	s.shared += float64(s.bodies) * seconds(now.Sub(s.sharedAt))
+	s.bodies, s.sharedAt = s.bodies+change, now
+	return mark{now, s.shared}
+}
+
+// bodyStarted notes that a body is being read.
+func (s *source) bodyStarted() mark {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Bodies that are read at the same time share the line.
-	v := float64(timed) / seconds(d) * float64(max(s.bodies, sharers))
-	s.bodies--
+	return s.bodiesChanged(1)
+}
+
+// bodyEnded notes that a body of n bytes ended, the last timed of them in d. start is what
+// bodyStarted returned.
+func (s *source) bodyEnded(n, timed int64, d time.Duration, start mark) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Bodies that are read at the same time share the line; so many they were on average.
+	end := s.bodiesChanged(-1)
+	v := float64(timed) / seconds(d) * (end.shared - start.shared) / seconds(end.at.Sub(start.at))
 	s.bytes += n
 	switch {
-	case timed < bandwidthBody || d <= 0:
+	case timed < bandwidthBody || d <= 0 || !end.at.After(start.at):
 	case s.bandwidth == 0:
 		s.bandwidth = v
 	default:

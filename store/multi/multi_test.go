@@ -586,8 +586,8 @@ func TestLinkShared(t *testing.T) {
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
-		if _, r := w.Link(); r < 3e6 || r > 4.5e6 {
-			t.Errorf("bandwidth = %v, want about 4e6 bytes a second", r)
+		if _, r := w.Link(); r < 3.6e6 || r > 4.4e6 {
+			t.Errorf("bandwidth = %v, want 4e6 bytes a second", r)
 		}
 	}, storetest.Effect{Rate: 1_000_000})
 }

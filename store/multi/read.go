@@ -21,18 +21,18 @@ func open(ctx context.Context, s *source, q query) (*body, error) {
 		return nil, err
 	}
 	s.answered(time.Since(start))
-	return &body{ReadCloser: rc, source: s, sharers: s.bodyStarted()}, nil
+	return &body{ReadCloser: rc, source: s, began: s.bodyStarted()}, nil
 }
 
 // body is the body of an answer, which tells its source how it went.
 type body struct {
 	io.ReadCloser
-	source  *source
-	sharers int           // of the line, at its start
-	read    int64         // bytes
-	spent   time.Duration // in reading; a slow caller is not the source's fault
-	closed  bool
-	cancel  context.CancelFunc // may be nil
+	source *source
+	began  mark
+	read   int64         // bytes
+	spent  time.Duration // in reading; a slow caller is not the source's fault
+	closed bool
+	cancel context.CancelFunc // may be nil
 }
 
 // Read implements io.Reader.
@@ -50,7 +50,7 @@ func (b *body) Close() error {
 		return nil
 	}
 	b.closed = true
-	b.source.bodyEnded(b.read, b.read, b.spent, b.sharers)
+	b.source.bodyEnded(b.read, b.read, b.spent, b.began)
 	err := b.ReadCloser.Close()
 	if b.cancel != nil {
 		b.cancel()
@@ -70,11 +70,10 @@ func (m *Store) fetch(ctx context.Context, s *source, q query) (*[]byte, error) 
 	n, err := io.ReadFull(rc, (*buf)[:head])
 	if err == nil {
 		s.answered(time.Since(start))
-		sharers := s.bodyStarted()
-		start, rest := time.Now(), 0
+		began, rest := s.bodyStarted(), 0
 		rest, err = io.ReadFull(rc, (*buf)[head:])
 		n += rest
-		s.bodyEnded(int64(n), int64(rest), time.Since(start), sharers)
+		s.bodyEnded(int64(n), int64(rest), time.Since(began.at), began)
 	}
 	if cerr := rc.Close(); err == nil {
 		err = cerr
