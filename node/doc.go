@@ -40,6 +40,7 @@
 //
 // # Concurrency
 //
-// All of the package is safe for concurrent use. There is one lock, table.mu; it is not held
-// while anything is mounted, unmounted, read or asked.
+// All of the package is safe for concurrent use. The locks are leaves: table.mu and prober.mu,
+// not held while anything is mounted, unmounted, read or asked, and logFile.mu, which keeps
+// lines whole and is held while one is written.
 package node

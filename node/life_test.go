@@ -148,15 +148,23 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// startChild starts the test binary as a service and returns its process id.
-func startChild(t *testing.T, dirs node.Dirs) (*node.Client, int) {
+// child is a service in a process of its own.
+type child struct {
+	*node.Client
+	t     *testing.T
+	pid   int
+	ended bool
+}
+
+// startChild starts the test binary as a service, which is killed when the test ends.
+func startChild(t *testing.T, dirs node.Dirs) *child {
 	t.Helper()
 	t.Setenv(envChild, "serve")
 	t.Setenv(credentials.EnvToken, "for-the-starter-alone")
 	if err := node.StartDetached(t.Context(), dirs, []string{"0s"}); err != nil {
 		t.Fatal(err)
 	}
-	c := node.Dial(dirs)
+	c := &child{Client: node.Dial(dirs), t: t}
 	st, err := c.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -164,25 +172,40 @@ func startChild(t *testing.T, dirs node.Dirs) (*node.Client, int) {
 	if st.PID == os.Getpid() {
 		t.Fatal("the service runs in this process")
 	}
-	p, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(st.PID), "environ"))
+	c.pid = st.PID
+	t.Cleanup(func() {
+		if !c.ended {
+			c.kill()
+		}
+	})
+	p, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(c.pid), "environ"))
 	if err != nil || strings.Contains(string(p), "for-the-starter-alone") {
 		t.Errorf("the environment of the service has the token of its starter (%v)", err)
 	}
-	return c, st.PID
+	return c
 }
 
-// reap waits until a child has ended.
-func reap(t *testing.T, pid int) unix.WaitStatus {
-	t.Helper()
+func (c *child) kill() {
+	c.t.Helper()
+	if err := unix.Kill(c.pid, unix.SIGKILL); err != nil {
+		c.t.Fatal(err)
+	}
+	c.wait()
+}
+
+// wait returns how the process ended.
+func (c *child) wait() unix.WaitStatus {
+	c.t.Helper()
 	var ws unix.WaitStatus
 	for {
-		_, err := unix.Wait4(pid, &ws, 0, nil)
+		_, err := unix.Wait4(c.pid, &ws, 0, nil)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			t.Fatalf("wait for process %d: %v", pid, err)
+			c.t.Fatalf("wait for process %d: %v", c.pid, err)
 		}
+		c.ended = true
 		return ws
 	}
 }
@@ -198,7 +221,7 @@ func TestKilled(t *testing.T) {
 	dir := point(t)
 	request := node.MountRequest{Ref: ref, Dir: dir, Token: w.token}
 
-	c, pid := startChild(t, dirs)
+	c := startChild(t, dirs)
 	if _, err := c.Mount(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
@@ -208,15 +231,12 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = busy.Close() }()
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	reap(t, pid)
+	c.kill()
 	if err := c.Ping(t.Context()); !errors.Is(err, node.ErrNotRunning) {
 		t.Errorf("Ping of a killed service = %v, want %v", err, node.ErrNotRunning)
 	}
 
-	c, pid = startChild(t, dirs)
+	c = startChild(t, dirs)
 	st, err := c.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +264,7 @@ func TestKilled(t *testing.T) {
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if ws := reap(t, pid); !ws.Exited() || ws.ExitStatus() != 0 {
+	if ws := c.wait(); !ws.Exited() || ws.ExitStatus() != 0 {
 		t.Errorf("after Stop the service ended with %v", ws)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
@@ -259,14 +279,11 @@ func TestUnmountWithoutService(t *testing.T) {
 	w := newWorld(t)
 	ref := w.publish(grow(t, 23), "killed")
 	dirs, dir := newDirs(t), point(t)
-	c, pid := startChild(t, dirs)
+	c := startChild(t, dirs)
 	if _, err := c.Mount(t.Context(), node.MountRequest{Ref: ref, Dir: dir, Token: w.token}); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	reap(t, pid)
+	c.kill()
 	if err := c.Unmount(t.Context(), dir, false); err != nil {
 		t.Fatal(err)
 	}
@@ -278,17 +295,17 @@ func TestUnmountWithoutService(t *testing.T) {
 func TestStartDetachedTwice(t *testing.T) {
 	testenv.NoLeaks(t)
 	dirs := newDirs(t)
-	c, pid := startChild(t, dirs)
+	c := startChild(t, dirs)
 	if err := node.StartDetached(t.Context(), dirs, []string{"0s"}); err != nil {
 		t.Errorf("StartDetached with a service running = %v", err)
 	}
-	if st, err := c.Status(t.Context()); err != nil || st.PID != pid {
-		t.Errorf("Status = process %d, %v; want %d", st.PID, err, pid)
+	if st, err := c.Status(t.Context()); err != nil || st.PID != c.pid {
+		t.Errorf("Status = process %d, %v; want %d", st.PID, err, c.pid)
 	}
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	reap(t, pid)
+	c.wait()
 }
 
 func TestStartDetachedFails(t *testing.T) {

@@ -32,9 +32,11 @@ type MountRequest struct {
 	// Deadline is in nanoseconds: how long a read waits for content; 0 is the default of
 	// package image, negative for ever.
 	Deadline time.Duration `json:"deadline_ns"`
-	// Offline forbids to ask hubs and sources: what is in the cache can be read.
+	// Offline forbids the network: what is in the cache, or in a directory of this machine, can
+	// be read.
 	Offline bool `json:"offline"`
-	// Allow has patterns of sources that are followed beyond the default policy.
+	// Allow has hosts that sources and redirects may lead to beyond the default policy, as
+	// all.PolicyOptions has it.
 	Allow []string `json:"allow,omitempty"`
 	// Token is the caller's token for the hub of Ref, as credentials.File.Token returns it.
 	// With "" the service reads its own credentials. It is neither logged nor shown.
