@@ -14,7 +14,7 @@ import (
 
 // locateBatch is how many chunks one statement looks up: enough that calls into the engine
 // do not count, few enough that the statement is compiled quickly.
-const locateBatch = 256
+const locateBatch = 1024
 
 // Found says where one of the chunks of a look-up lies.
 type Found struct {
@@ -140,7 +140,10 @@ func candidates(n int) string {
 func scanCandidate(s scanner) (candidate, error) {
 	var c candidate
 	var digest sql.RawBytes
-	err := s.Scan(&digest, &c.blob, &c.ref.Offset, &c.ref.Stored, &c.ref.Size, &c.ref.Codec)
+	// database/sql hands an int64 over as it is; to other sizes it goes by way of text.
+	var start, stored, size, codec int64
+	err := s.Scan(&digest, &c.blob, &start, &stored, &size, &codec)
+	c.ref = blob.Ref{Offset: uint32(start), Stored: uint32(stored), Size: uint32(size), Codec: blob.Codec(codec)}
 	copy(c.ref.Chunk[:], digest)
 	return c, err
 }
