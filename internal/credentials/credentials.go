@@ -293,6 +293,9 @@ func (f *File) Token(hub string) string {
 	if t := f.Known(hub); t != "" {
 		return t
 	}
+	if _, err := Hub(hub); err != nil {
+		return ""
+	}
 	if f.Default() == "" && len(f.saved.Hubs) == 0 {
 		return f.envToken
 	}

@@ -95,6 +95,7 @@ func TestToken(t *testing.T) {
 		{name: "ZOSFS_HUB goes before default", envToken: "env", envHub: hubB, def: hubA, ask: hubA},
 		{name: "override", envToken: "env", def: hubA, fileHub: hubA, override: hubA, overridden: "over", ask: hubA, token: "over", known: "over"},
 		{name: "override of another", override: hubB, overridden: "over", ask: hubA},
+		{name: "not a hub, nothing known", envToken: "env", ask: ""},
 		{name: "not a hub", envToken: "env", fileHub: hubA, ask: "file:///etc"},
 	}
 	for _, tt := range tests {
