@@ -104,6 +104,7 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 	if err != nil {
 		return err
 	}
+	defer closing(client, &err)
 	if err := os.MkdirAll(a.dirs.Cache, 0o700); err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	out := filepath.Join(tmp, "tree.flist")
-	res, err := a.packTree(ctx, source, client, out, o)
+	res, err := a.packTree(ctx, source, a.patient(client), out, o)
 	if err != nil {
 		return err
 	}
@@ -136,6 +137,7 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 func (a *app) packTree(ctx context.Context, source string, dst pack.Dest, out string, o packOptions) (pack.Result, error) {
 	bar := a.progress("pack", "")
 	o.Progress = new(pack.Progress)
+	o.Count = bar.Shown()
 	stop := bar.Follow(func() { followPack(bar, o.Progress) })
 	res, err := pack.Tree(ctx, source, dst, out, o.Options)
 	stop()

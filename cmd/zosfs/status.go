@@ -128,6 +128,6 @@ func mountStatus(w *tabwriter.Writer, m node.MountInfo) {
 		fmt.Fprintf(w, "refused\t%s\n", term.Printable([]byte(r)))
 	}
 	for _, e := range i.LastErrors {
-		fmt.Fprintf(w, "error\t%s %s\n", e.Time.Format(time.DateTime), term.Printable([]byte(e.Text)))
+		fmt.Fprintf(w, "error\t%s %s: chunk %v: %s\n", e.Time.Format(time.TimeOnly), term.Printable([]byte(e.Path)), e.Chunk, term.Printable([]byte(e.Text)))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/zosfs/zosfs/blob"
 	"github.com/zosfs/zosfs/chunk"
@@ -13,6 +14,7 @@ import (
 	"github.com/zosfs/zosfs/internal/credentials"
 	"github.com/zosfs/zosfs/store"
 	"github.com/zosfs/zosfs/store/all"
+	"github.com/zosfs/zosfs/store/retry"
 )
 
 // stores are where a pack puts its blobs: one store, or replicas that get every blob. It is
@@ -22,10 +24,10 @@ type stores struct {
 	replicas []replica
 }
 
+// replica is one store, whose calls are repeated when they may succeed later.
 type replica struct {
-	store.Store
-	store.Locator
-	index *store.Index // of a plain store, else nil
+	*retry.Store
+	inner store.Store
 }
 
 // openStores opens the stores at urls. Plain ones get an index of their chunks, kept in the
@@ -37,37 +39,32 @@ func (a *app) openStores(ctx context.Context, urls []string, creds *credentials.
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	dir := filepath.Join(a.dirs.Cache, "index")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	for _, url := range urls {
-		st, err := all.Open(ctx, url, all.Options{Credentials: creds.Token})
+		st, err := all.Open(ctx, url, all.Options{Credentials: creds.Token, CacheDir: dir})
 		if err != nil {
 			return nil, err
 		}
-		r := replica{Store: st}
-		if l, ok := st.(store.Locator); ok {
-			r.Locator = l
-		} else {
-			dir := filepath.Join(a.dirs.Cache, "index")
-			if err := os.MkdirAll(dir, 0o700); err != nil {
-				return nil, err
-			}
-			name := chunk.Sum([]byte(url)).String()[:32]
-			if r.index, err = store.OpenIndex(ctx, st, filepath.Join(dir, name)); err != nil {
-				return nil, fmt.Errorf("index of %s: %w", url, err)
-			}
-			r.Locator = r.index
-		}
-		s.replicas = append(s.replicas, r)
+		s.replicas = append(s.replicas, replica{Store: a.patient(st), inner: st})
 	}
 	return s, nil
+}
+
+// patient repeats calls that may succeed later, and says so.
+func (a *app) patient(st store.Store) *retry.Store {
+	return retry.New(st, retry.Options{Notify: func(err error, pause time.Duration) {
+		a.note("%v; again in %v", err, pause.Round(100*time.Millisecond))
+	}})
 }
 
 // Close closes what openStores opened.
 func (s *stores) Close() error {
 	var err error
 	for _, r := range s.replicas {
-		if r.index != nil {
-			err = errors.Join(err, r.index.Close())
-		}
+		err = errors.Join(err, store.Close(r.inner))
 	}
 	return err
 }

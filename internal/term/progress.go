@@ -52,6 +52,9 @@ func NewProgress(w io.Writer, title string, o Options) *Progress {
 	return p
 }
 
+// Shown reports whether anything is shown, for work that would be done for that alone.
+func (p *Progress) Shown() bool { return p.bars != nil }
+
 // Set sets the counters of what is done and, if it is known, of what is to do.
 func (p *Progress) Set(files, bytes, total int64) {
 	p.Files.Store(files)
