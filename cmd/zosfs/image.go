@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/zosfs/zosfs/cache"
-	"github.com/zosfs/zosfs/flist"
 	"github.com/zosfs/zosfs/image"
 	"github.com/zosfs/zosfs/ref"
 )
@@ -73,6 +72,3 @@ func (a *app) openImage(ctx context.Context, s string, o openOptions) (*opened, 
 	}
 	return out, nil
 }
-
-// resolve finds the node of a path in an image: bytes, relative to the root.
-func resolve(t *image.Tree, path string) (flist.NodeID, error) { return t.Resolve(path) }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,8 +52,9 @@ func (a *app) login(ctx context.Context, hub string) error {
 	if err != nil {
 		return err
 	}
-	creds.Set(hub, token)
-	creds.SetDefault(hub)
+	if err := errors.Join(creds.Set(hub, token), creds.SetDefault(hub)); err != nil {
+		return err
+	}
 	if err := creds.Save(); err != nil {
 		return err
 	}
@@ -70,7 +72,7 @@ func (a *app) readToken() (string, error) {
 	if f, ok := a.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(a.err, "token: ")
 		p, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(a.err)
+		_, _ = fmt.Fprintln(a.err)
 		return strings.TrimSpace(string(p)), err
 	}
 	line, err := bufio.NewReader(io.LimitReader(a.in, 4096)).ReadString('\n')

@@ -62,23 +62,29 @@ func (a *app) mountByNode(ctx context.Context, s, dir string, o mountOptions) er
 	if err != nil {
 		return err
 	}
-	client := node.Dial(a.dirs)
-	if err := client.Ping(ctx); err != nil {
-		args := []string{"node", "--idle", "1m", "--cache", a.dirs.Cache}
-		if o.limit > 0 {
-			args = append(args, "--cache-size", fmt.Sprint(int64(o.limit)))
-		}
-		if err := node.StartDetached(ctx, a.dirs, args); err != nil {
-			return fmt.Errorf("start the node service: %w", err)
-		}
-	}
-	info, err := client.Mount(ctx, node.MountRequest{
+	req := node.MountRequest{
 		Ref: r.String(), Dir: dir, Mode: o.mode, Deadline: o.deadline, Offline: o.offline, Allow: o.allow, Token: creds.Token(r.Hub),
-	})
+	}
+	info, err := node.Dial(a.dirs).Mount(ctx, req)
+	if errors.Is(err, node.ErrNotRunning) {
+		if err := node.StartDetached(ctx, a.dirs, a.nodeArgs(o)); err != nil {
+			return err
+		}
+		info, err = node.Dial(a.dirs).Mount(ctx, req)
+	}
 	if err != nil {
 		return err
 	}
 	return a.mounted(info)
+}
+
+// nodeArgs is the command line of a service that is started for a mount.
+func (a *app) nodeArgs(o mountOptions) []string {
+	args := []string{"node", "--idle", "1m", "--cache", a.dirs.Cache}
+	if o.limit > 0 {
+		args = append(args, "--cache-size", fmt.Sprint(int64(o.limit)))
+	}
+	return args
 }
 
 func (a *app) mounted(info node.MountInfo) error {

@@ -81,8 +81,8 @@ func mountAt(all []node.MountInfo, dir string) ([]node.MountInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil {
-		abs = real
+	if target, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = target
 	}
 	for _, m := range all {
 		if m.Dir == abs {
