@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The main job on real input, from nothing: pack a tree to a hub, forget everything, mount
 # it by its URL, run a program out of it, and say what that fetched. Everything it makes lies
-# in one temporary directory, which goes at the end, also after Ctrl-C.
+# in one temporary directory, which goes at the end, also after Ctrl-C. DEMO_TREE packs a
+# directory of yours (with a bin/go or bin/bash in it) in place of a Debian root.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-zosfs=$PWD/bin/zosfs
+zosfs=${ZOSFS_BIN:-$PWD/bin/zosfs}
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/zosfs-demo.XXXXXX")
 export ZOSFS_CACHE=$work/cache ZOSFS_STATE=$work/state ZOSFS_CREDENTIALS=$work/credentials.json
 unset ZOSFS_TOKEN ZOSFS_HUB
@@ -34,10 +35,13 @@ human() { numfmt --to=iec-i --suffix=B "$1"; }
 millis() { echo $(($(date +%s%N) / 1000000)); }
 
 say "1. A real tree"
-if [ "$(id -u)" = 0 ] && command -v debootstrap >/dev/null &&
+if [ -n "${DEMO_TREE:-}" ]; then
+	what=$DEMO_TREE
+	mkdir "$work/debian"
+	cp -a "$DEMO_TREE/." "$work/debian/"
+elif [ "$(id -u)" = 0 ] && command -v debootstrap >/dev/null &&
 	debootstrap --variant=minbase bookworm "$work/debian" >"$work/debootstrap.log" 2>&1; then
 	what="Debian 12 root (debootstrap, minbase)"
-	umount "$work/debian/proc" 2>/dev/null || true
 else
 	what="Go toolchain"
 	mkdir "$work/debian"
