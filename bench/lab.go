@@ -69,7 +69,7 @@ func (l *lab) Close() error {
 }
 
 func (l *lab) say(format string, args ...any) {
-	fmt.Fprintf(l.log, "bench: "+format+"\n", args...)
+	_, _ = fmt.Fprintf(l.log, "bench: "+format+"\n", args...) // for people who may have gone
 }
 
 // path returns a path in the lab.

@@ -65,7 +65,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o, err := parse(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
 	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
 	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
@@ -107,13 +111,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	o.sizes()
 	for _, name := range split(o.only) {
 		if !slices.Contains(names, name) {
-			fmt.Fprintf(stderr, "bench: no section %q\n", name)
-			return o, errors.New("no such section")
+			return o, fmt.Errorf("no section %q", name)
 		}
 	}
 	if o.reps < 1 || f.NArg() > 0 {
-		fmt.Fprintln(stderr, "bench: want at least one repetition, and no arguments")
-		return o, errors.New("usage")
+		return o, errors.New("want at least one repetition, and no arguments")
 	}
 	return o, nil
 }
@@ -212,11 +214,11 @@ func (b *bench) finish(stdout io.Writer) error {
 	if b.json {
 		err = b.rep.writeJSON(stdout)
 	} else {
-		b.rep.writeText(stdout)
+		_, err = io.WriteString(stdout, b.rep.text())
 	}
 	if b.out != "" {
 		path := filepath.Join("bench", "results", filepath.Base(b.out)+".txt")
-		err = errors.Join(err, atomicfile.Write(path, 0o644, func(w io.Writer) error { b.rep.writeText(w); return nil }))
+		err = errors.Join(err, atomicfile.WriteFile(path, []byte(b.rep.text()), 0o644))
 	}
 	if n := len(b.rep.Failed); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d measurements failed", n))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,13 +34,13 @@ func (b *bench) mounting(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) mountTree(ctx context.Context, t *table, entries int) error {
+func (b *bench) mountTree(ctx context.Context, t *table, entries int) (err error) {
 	b.lab.say("mount: make a tree of %d entries", entries)
 	dir, err := b.lab.mkdir("trees", "mount")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	// A file in Grow brings directories and links with it.
 	totals, err := treetest.Grow(dir, treetest.GrowOptions{Files: max(1, int(float64(entries)/(1+1/7.5+1/22.5))), Seed: 7, MaxFile: 64})
 	if err != nil {
@@ -49,7 +50,7 @@ func (b *bench) mountTree(ctx context.Context, t *table, entries int) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(store)
+	defer func() { err = errors.Join(err, os.RemoveAll(store)) }()
 	flist := b.lab.path("mount.flist")
 	b.lab.say("mount: pack it")
 	packed, err := b.product.pack(ctx, "--no-cache", "--store", "file://"+store, dir, flist)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"runtime"
 
@@ -68,12 +69,12 @@ func (b *bench) packTree(ctx context.Context, t *table, name, dir string) error 
 }
 
 // packFresh packs dir into an empty store and removes that.
-func (b *bench) packFresh(ctx context.Context, dir string) (packed, error) {
+func (b *bench) packFresh(ctx context.Context, dir string) (_ packed, err error) {
 	store, err := b.lab.mkdir("pack-store")
 	if err != nil {
 		return packed{}, err
 	}
-	defer os.RemoveAll(store)
+	defer func() { err = errors.Join(err, os.RemoveAll(store)) }()
 	return b.product.pack(ctx, "--no-cache", "--store", "file://"+store, dir, b.lab.path("pack.flist"))
 }
 

@@ -158,7 +158,8 @@ func (p *proxy) move(d *direction, dst, src net.Conn) {
 			break
 		}
 	}
-	for range onTheWay { //nolint:revive // the sender must come to its end
+	for range onTheWay {
+		continue // the sender must come to its end
 	}
 	sender.Wait()
 	closeWrite(dst)

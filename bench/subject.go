@@ -184,10 +184,10 @@ func (m *peerMount) remount(ctx context.Context) error {
 		return err
 	}
 	if !m.serves {
-		_, err := m.lab.run(ctx, command{args: m.peer.mount(m.dir, m.mnt)})
+		_, err := m.lab.run(ctx, command{args: m.mount(m.dir, m.mnt)})
 		return err
 	}
-	s, err := m.lab.start(m.name, command{args: m.peer.mount(m.dir, m.mnt)}, nil)
+	s, err := m.lab.start(m.name, command{args: m.mount(m.dir, m.mnt)}, nil)
 	if err != nil {
 		return err
 	}

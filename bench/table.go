@@ -144,7 +144,7 @@ func (t *table) columns() []string {
 }
 
 // write prints t with aligned columns, names to the left and figures to the right.
-func (t *table) write(w io.Writer) {
+func (t *table) write(w *strings.Builder) {
 	columns := t.columns()
 	lines := [][]string{append([]string{""}, columns...)}
 	for _, r := range t.Rows {
@@ -168,7 +168,7 @@ func (r row) cell(column string) string {
 	return "-"
 }
 
-func writeAligned(w io.Writer, lines [][]string) {
+func writeAligned(w *strings.Builder, lines [][]string) {
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for i, s := range line {
@@ -248,20 +248,23 @@ func (r *report) budgets() *table {
 	return b
 }
 
-func (r *report) writeText(w io.Writer) {
+// text returns the report for people.
+func (r *report) text() string {
+	var w strings.Builder
 	for _, f := range r.Machine {
-		fmt.Fprintf(w, "%-13s%s\n", f.Name, f.Value)
+		fmt.Fprintf(&w, "%-13s%s\n", f.Name, f.Value)
 	}
 	for _, t := range append(r.Tables[:len(r.Tables):len(r.Tables)], r.budgets()) {
 		if len(t.Rows) > 0 {
-			t.write(w)
+			t.write(&w)
 		}
 	}
-	list(w, "Notes", r.Notes)
-	list(w, "Failed", r.Failed)
+	list(&w, "Notes", r.Notes)
+	list(&w, "Failed", r.Failed)
+	return w.String()
 }
 
-func list(w io.Writer, title string, lines []string) {
+func list(w *strings.Builder, title string, lines []string) {
 	if len(lines) == 0 {
 		return
 	}

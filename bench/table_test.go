@@ -61,8 +61,6 @@ func TestReport(t *testing.T) {
 	r.table("Nothing")
 	r.note("twice")
 	r.note("twice")
-	var out strings.Builder
-	r.writeText(&out)
 	want := `cpu          2 x Z80
 
 Read, warm: medians
@@ -78,10 +76,10 @@ Read, warm: päck, vs   0.70x  >= 0.60x      ok
 Notes
 - twice
 `
-	if diff := cmp.Diff(want, out.String()); diff != "" {
+	if diff := cmp.Diff(want, r.text()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
 	}
-	out.Reset()
+	var out strings.Builder
 	if err := r.writeJSON(&out); err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ type trees struct{ debian, toolchain, grown, big, link *tree }
 
 func newTrees(l *lab, o options) trees {
 	return trees{
-		debian:    &tree{name: "debian", what: "Debian 12 root, minbase with python3, gcc and node", make: func(ctx context.Context, dir string) error { return makeDebian(ctx, l, o.debian, dir) }},
+		debian:    &tree{name: "debian", what: "Debian 12 root, minbase with python3, gcc and node", make: func(ctx context.Context, dir string) error { return makeDebian(ctx, l, o, dir) }},
 		toolchain: &tree{name: "go", what: "Go toolchain", make: func(ctx context.Context, dir string) error { return makeToolchain(ctx, l, dir) }},
 		grown:     &tree{name: "grown", what: fmt.Sprintf("generated, %d files like those of a machine", o.files), make: func(_ context.Context, dir string) error { return grow(dir, o.files, 8<<20, 1) }},
 		big: &tree{name: "big", what: fmt.Sprintf("one file of %d MiB", o.big>>20), make: func(ctx context.Context, dir string) error {
@@ -67,11 +67,13 @@ func grow(dir string, files int, maxFile int64, seed uint64) error {
 const debianPackages = "python3,gcc,libc6-dev,nodejs"
 
 // makeDebian copies the root that was given, or makes one with debootstrap.
-func makeDebian(ctx context.Context, l *lab, given, dir string) error {
-	if given != "" {
-		return copyTree(ctx, l, given, dir)
-	}
-	if !l.root || !have("debootstrap") {
+func makeDebian(ctx context.Context, l *lab, o options, dir string) error {
+	switch {
+	case o.debian != "":
+		return copyTree(ctx, l, o.debian, dir)
+	case o.quick:
+		return errors.New("left out of a quick run, unless -debian names one")
+	case !l.root || !have("debootstrap"):
 		return errors.New("needs root and debootstrap")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)

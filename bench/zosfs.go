@@ -90,9 +90,6 @@ func (p *product) publish(ctx context.Context, tree, name string) (string, error
 	return ref, err
 }
 
-// storeURL is the file:// URL of a directory store in the lab.
-func (p *product) storeURL(name string) string { return "file://" + p.path(name) }
-
 // machine is a node of its own: directories, a node service and at most one mount.
 type machine struct {
 	*product
