@@ -2,6 +2,7 @@ package pack_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,9 @@ func TestCache(t *testing.T) {
 	}
 	if len(*read) != 0 || res.BytesRead != 0 || res.FromCache == 0 {
 		t.Errorf("%q and %d bytes were read, %d came from the cache", *read, res.BytesRead, res.FromCache)
+	}
+	if res.ChunksNew != 0 || res.ChunksKnown != res.Counts.Chunks {
+		t.Errorf("%d new chunks and %d known ones, want 0 and %d", res.ChunksNew, res.ChunksKnown, res.Counts.Chunks)
 	}
 	first, err := os.ReadFile(cacheFile(t, o.CacheDir))
 	if err != nil {
@@ -209,6 +213,33 @@ func TestCacheOtherStore(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestCacheRepeats packs files that the pack cache knows, and the store does not, and after
+// them copies that it does not know: a copy is on its way to be sealed when its chunk turns
+// out to be placed already, and its buffer must not be given away before that is done.
+func TestCacheRepeats(t *testing.T) {
+	of, sum := map[string]string{}, int64(0)
+	for i := range 30 {
+		of[fmt.Sprintf("a/%02d", i)] = noise(100<<10, byte(i))
+	}
+	dir := files(t, of)
+	o := pack.Options{CacheDir: t.TempDir(), Start: later(), Workers: 4}
+	mustPack(t, dir, newDest(), o)
+	for i := range 30 {
+		writeFile(t, filepath.Join(dir, fmt.Sprintf("b%02d", i)), of[fmt.Sprintf("a/%02d", i)])
+		writeFile(t, filepath.Join(dir, "a", fmt.Sprintf("%02d copy", i)), of[fmt.Sprintf("a/%02d", i)])
+	}
+	for _, c := range of {
+		sum += int64(len(c))
+	}
+	res, got := mustPack(t, dir, newDest(), o)
+	if _, want := mustPack(t, dir, newDest(), pack.Options{}); !bytes.Equal(got, want) {
+		t.Error("other bytes than without the cache")
+	}
+	if res.Counts.Unique != sum || res.ChunksNew != 30 {
+		t.Errorf("%d new chunks of %d bytes, want 30 of %d", res.ChunksNew, res.Counts.Unique, sum)
+	}
 }
 
 // TestCacheKeepsNoFailure has a file change while it is packed: it must not be known then.

@@ -85,9 +85,9 @@ type Result struct {
 	BytesRead   int64            `json:"bytes_read"`    // of file content
 	BytesDedup  int64            `json:"bytes_dedup"`   // plaintext that was not sent, because the store or this tree had it
 	FromCache   int64            `json:"from_cache"`    // files that were not read, thanks to the pack cache
-	ChunksNew   int64            `json:"chunks_new"`    // sealed and stored
-	ChunksKnown int64            `json:"chunks_known"`  // found in the store
-	ChunksCopy  int64            `json:"chunks_copied"` // stored again to keep a file together
+	ChunksNew   int64            `json:"chunks_new"`    // distinct chunks that were stored
+	ChunksKnown int64            `json:"chunks_known"`  // distinct chunks that the store had; with ChunksNew, all of the tree
+	ChunksCopy  int64            `json:"chunks_copied"` // of both, those stored again to keep a file together
 	BlobsSent   int64            `json:"blobs_sent"`
 	BytesSent   int64            `json:"bytes_sent"`            // of these blobs
 	Lookups     int64            `json:"lookups"`               // round trips that asked for chunks

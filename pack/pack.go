@@ -90,10 +90,11 @@ func tree(ctx context.Context, dir string, dst Dest, out string, o Options) (_ R
 	if err != nil {
 		return Result{}, err
 	}
-	defer closePools()
 	walk := &walker{packer: p, scan: scan, links: make(map[inode]*link), cache: cache.reader, xbuf: make([]byte, 64<<10)}
 	place := &placer{packer: p, w: w, cache: cache.writer, loose: make(map[chunk.Digest]spot), inPart: make(pieceSet)}
-	if err := p.runAll(ctx, dir, walk, place, &root); err != nil {
+	err = p.runAll(ctx, dir, walk, place, &root)
+	closePools() // the flist is checked in the memory that this frees
+	if err != nil {
 		return Result{}, err
 	}
 	if n := &p.notes; !o.AllowChanged && n.changed.Count+n.vanished.Count > 0 {

@@ -128,7 +128,11 @@ func (p *placer) sealPiece(ctx context.Context, pc *piece) error {
 	return send(ctx, p.seals, pc)
 }
 
+// waitSealed waits until pc is sealed, if it is to be.
 func waitSealed(ctx context.Context, pc *piece) error {
+	if pc.done == nil {
+		return nil
+	}
 	select {
 	case <-pc.done:
 		return nil
@@ -206,21 +210,25 @@ func (p *placer) known(b *batch, it *item) (bool, error) {
 		return false, nil
 	}
 	for i := range pieces {
-		p.keep(&pieces[i], p.at[i])
+		if p.keep(&pieces[i], p.at[i]) {
+			p.count.known.Add(1)
+		}
 		p.dedup(&pieces[i])
 	}
-	p.count.known.Add(int64(len(pieces)))
 	p.count.fromCache.Add(1)
 	p.o.Progress.Bytes.Add(it.file.ident.size)
 	return true, p.file(it, it.file.cached.digest, it.file.ident.size, verdictOK)
 }
 
-// keep makes pc, which lies at s, the next piece of the file in work.
-func (p *placer) keep(pc *piece, s spot) {
-	if _, ok := p.fixed(pc.digest); !ok {
+// keep makes pc, which lies at s, the next piece of the file in work. It reports whether
+// this is the first use of the chunk.
+func (p *placer) keep(pc *piece, s spot) bool {
+	_, met := p.fixed(pc.digest)
+	if !met {
 		p.loose[pc.digest] = s
 	}
 	p.extents = append(p.extents, extent{pc.off, pc.size, pc.digest})
+	return !met
 }
 
 // readLate reads a file that the pack cache knew, part by part, and places the parts.
@@ -297,7 +305,9 @@ func (p *placer) spot(ctx context.Context, b *batch, pieces []piece, i int) (spo
 	}
 	if ok {
 		p.dedup(pc)
-		return s, nil
+		// A file that the pack cache knew may have brought the chunk since pc was sent to be
+		// sealed: its buffer is in use until that is done.
+		return s, waitSealed(ctx, pc)
 	}
 	p.inPart[pc.digest] = i
 	if l, found := b.found[pc.digest]; found {
