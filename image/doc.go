@@ -26,7 +26,8 @@
 // What may pass is tried again, with growing pauses of at most a second, until
 // [Options.Deadline] goes by without a chunk; what every source denies having, or refuses,
 // fails at once. Either way the reader gets a [*ReadError]. A failure is remembered for at
-// most a second, so a source that comes back is used without further ado.
+// most a second, in which reads that begin anew fail with it at once; then the source is
+// asked again, so one that comes back is used without further ado.
 //
 // # Concurrency
 //

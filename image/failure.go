@@ -77,6 +77,11 @@ type failure struct {
 	err  error
 	n    int       // in a row
 	next time.Time // when to try again
+
+	late  error     // why a read gave up after its whole deadline, nil if none did
+	until time.Time // reads that begin before fail with late
+
+	told time.Time // when the log was told
 }
 
 // maxFailures bounds the memory of a long outage; beyond it, old ones are dropped.
@@ -86,24 +91,61 @@ func (f *failures) add(id flist.ChunkID, err error) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.m == nil {
-		f.m = map[flist.ChunkID]failure{}
-	}
+	f.room(now)
 	was := f.m[id]
 	if now.Sub(was.next) > lastPause {
 		was.n = 0 // nobody kept trying: a new story
 	}
 	n := was.n + 1
+	was.err, was.n, was.next = err, n, now.Add(pause(n))
+	f.m[id] = was
+}
+
+// gaveUp remembers for lastPause that a read waited for the pieces as long as it may: the
+// kernel asks again, page by page, for what its read-ahead could not get, and that read would
+// wait a second time.
+func (f *failures) gaveUp(pieces []piece, err error) {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range pieces {
+		f.room(now)
+		was := f.m[pieces[i].id]
+		was.late, was.until = err, now.Add(lastPause)
+		f.m[pieces[i].id] = was
+	}
+}
+
+// late returns one of the pieces that a read gave up a moment ago, and why.
+func (f *failures) late(pieces []piece) (*piece, error) {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.m) == 0 {
+		return nil, nil
+	}
+	for i := range pieces {
+		if v, ok := f.m[pieces[i].id]; ok && now.Before(v.until) {
+			return &pieces[i], v.late
+		}
+	}
+	return nil, nil
+}
+
+// room makes room for one more.
+func (f *failures) room(now time.Time) {
+	if f.m == nil {
+		f.m = map[flist.ChunkID]failure{}
+	}
 	if len(f.m) >= maxFailures {
 		f.drop(now)
 	}
-	f.m[id] = failure{err: err, n: n, next: now.Add(pause(n))}
 }
 
 // drop forgets what is over, or everything if that is nothing.
 func (f *failures) drop(now time.Time) {
 	for id, v := range f.m {
-		if now.After(v.next) {
+		if now.After(v.next) && now.After(v.until) {
 			delete(f.m, id)
 		}
 	}
@@ -141,13 +183,34 @@ func (f *failures) check(pieces []piece) (wait time.Duration, bad *piece, err er
 	return wait, nil, nil
 }
 
-// newReadError tells which read failed, notes it and logs it.
+// tell reports whether the log should be told that a chunk could not be had: not again within
+// lastPause, however often a program, or the kernel for it, asks.
+func (f *failures) tell(id flist.ChunkID) bool {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v, ok := f.m[id]
+	if ok && now.Sub(v.told) < lastPause {
+		return false
+	}
+	if ok {
+		v.told = now
+		f.m[id] = v
+	}
+	return true
+}
+
+// newReadError tells which read failed, counts it, and notes and logs it where that was not
+// done for the chunk a moment ago.
 func (im *Image) newReadError(node flist.NodeID, p *piece, err error) *ReadError {
 	e := &ReadError{Node: node, Chunk: p.chunk.Chunk, Blob: im.r.Blob(p.chunk.Blob).Digest, Err: err}
 	if node != 0 {
 		e.Path = im.tree.Path(node)
 	}
-	im.stats.failed(e)
-	im.log.Error("read failed", "path", e.Path, "chunk", e.Chunk, "blob", e.Blob, "error", e.Err)
+	im.stats.fails.Add(1)
+	if im.failures.tell(p.id) {
+		im.stats.note(e)
+		im.log.Error("read failed", "path", e.Path, "chunk", e.Chunk, "blob", e.Blob, "error", e.Err)
+	}
 	return e
 }

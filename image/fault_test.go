@@ -413,3 +413,51 @@ func TestErrorRing(t *testing.T) {
 		t.Errorf("%d errors, last %v; want 40, f24 to f39", s.Errors, got)
 	}
 }
+
+// TestOneDeadlineForTheKernel: when read-ahead has waited a whole deadline for nothing, the
+// kernel asks again for the page that somebody reads; that must fail at once. Readers who wait
+// already have their own deadline, and a second later the source is asked again.
+func TestOneDeadlineForTheKernel(t *testing.T) {
+	testenv.NoLeaks(t)
+	w := build(t, packing{chunk: 50_000}, whole("f", prose(1, 200_000)))
+	const deadline = 7 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		src := storetest.NewFault(w.store, script(fails(errs.ErrUnavailable)))
+		im := w.open(t, src, image.Options{Deadline: deadline, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		page := func(off int64) (time.Duration, error) {
+			begun := time.Now()
+			_, err := im.ReadAt(t.Context(), find(t, im, "f"), make([]byte, 4096), off)
+			return time.Since(begun), err
+		}
+		var wg sync.WaitGroup
+		time.AfterFunc(deadline/2, func() {
+			wg.Go(func() {
+				if d, err := page(150_000); d < deadline/2 || err != nil {
+					t.Errorf("ReadAt of who waits already = %v after %v, want success once the source is back", err, d)
+				}
+			})
+		})
+		if err := readAll(t, w, im, "f"); !errors.Is(err, errs.ErrUnavailable) {
+			t.Fatalf("ReadAt = %v, want %v", err, errs.ErrUnavailable)
+		}
+		for end := time.Now().Add(900 * time.Millisecond); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			for off := int64(0); off < 200_000; off += 50_000 { // each chunk
+				d, err := page(off)
+				if _, ok := errors.AsType[*image.ReadError](err); !ok || !errors.Is(err, errs.ErrUnavailable) || d != 0 {
+					t.Fatalf("the same again fails after %v with %v, want at once and with %v", d, err, errs.ErrUnavailable)
+				}
+			}
+		}
+		if n := strings.Count(log.String(), "read failed"); n != 4 {
+			t.Errorf("%d failures logged, want one a chunk:\n%s", n, log.String())
+		}
+		// To fail at once does not prolong it.
+		src.SetHook(nil)
+		time.Sleep(150 * time.Millisecond)
+		if d, err := page(0); err != nil || d > time.Second {
+			t.Errorf("ReadAt with the source back = %v after %v", err, d)
+		}
+		wg.Wait()
+	})
+}

@@ -88,6 +88,11 @@ func (im *Image) readCached(obj flist.ObjectID, p []byte, off int64) (missing []
 // fetch gets all pieces, trying again as long as that makes sense. begun, if not nil, is
 // called once, after the first requests were made. pieces is used up.
 func (im *Image) fetch(ctx context.Context, node flist.NodeID, c class, pieces []piece, begun func()) error {
+	if c == onDemand {
+		if late, err := im.failures.late(pieces); err != nil {
+			return im.newReadError(node, late, err)
+		}
+	}
 	w := im.patient(ctx)
 	defer w.stop()
 	var last error // of a piece that did not come
@@ -105,10 +110,10 @@ func (im *Image) fetch(ctx context.Context, node flist.NodeID, c class, pieces [
 			strangers++
 		}
 		if err := sleep(w.ctx, wait); err != nil {
-			return im.gaveUp(ctx, node, &pieces[0], last)
+			return im.gaveUp(ctx, node, pieces, last)
 		}
 		if err := im.begin(w, c, pieces); err != nil {
-			return im.gaveUp(ctx, node, &pieces[0], last)
+			return im.gaveUp(ctx, node, pieces, last)
 		}
 		if begun != nil {
 			begun()
@@ -118,7 +123,7 @@ func (im *Image) fetch(ctx context.Context, node flist.NodeID, c class, pieces [
 			return nil
 		}
 		if w.ctx.Err() != nil {
-			return im.gaveUp(ctx, node, &pieces[0], last)
+			return im.gaveUp(ctx, node, pieces, last)
 		}
 		last = err
 	}
@@ -171,8 +176,9 @@ func sealedSize(pieces []piece) (n int64) {
 	return n
 }
 
-// gaveUp returns why a read ends whose waiter was cancelled; last is what was wrong so far.
-func (im *Image) gaveUp(ctx context.Context, node flist.NodeID, p *piece, last error) error {
+// gaveUp returns why a read ends whose waiter was cancelled, with the pieces still to come;
+// last is what was wrong so far.
+func (im *Image) gaveUp(ctx context.Context, node flist.NodeID, pieces []piece, last error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -185,7 +191,8 @@ func (im *Image) gaveUp(ctx context.Context, node flist.NodeID, p *piece, last e
 	if !errors.Is(err, errs.ErrUnavailable) {
 		err = fmt.Errorf("%w: %w", errs.ErrUnavailable, err)
 	}
-	return im.newReadError(node, p, err)
+	im.failures.gaveUp(pieces, err)
+	return im.newReadError(node, &pieces[0], err)
 }
 
 // waiter bounds one fetch: its ctx ends when the reader goes, the Image is closed or the

@@ -129,16 +129,27 @@ func TestData(t *testing.T) {
 	want := map[string][][2]int64{
 		"f": {{0, 2510}, {50_000, 5000}, {90_000, 1}}, "hole": nil, "empty": nil, "full": {{0, 3000}}, "": nil,
 	}
-	for path, runs := range want {
-		var got [][2]int64
-		for off, n := range im.Data(find(t, im, path)) {
+	runs := func(path string, from int64) (got [][2]int64) {
+		for off, n := range im.Data(find(t, im, path), from) {
 			got = append(got, [2]int64{off, n})
 		}
-		if d := cmp.Diff(runs, got); d != "" {
+		return got
+	}
+	for path, all := range want {
+		if d := cmp.Diff(all, runs(path, 0)); d != "" {
 			t.Errorf("Data(%q) (-want +got):\n%s", path, d)
 		}
 	}
-	for range im.Data(find(t, im, "f")) {
+	f := want["f"]
+	for from, rest := range map[int64][][2]int64{
+		1: {{1, 2509}, f[1], f[2]}, 2509: {{2509, 1}, f[1], f[2]}, 2510: f[1:], 49_999: f[1:], 50_000: f[1:],
+		53_210: {{53_210, 1790}, f[2]}, 55_000: f[2:], 90_000: f[2:], 90_001: nil, 100_000: nil, 1 << 40: nil,
+	} {
+		if d := cmp.Diff(rest, runs("f", from)); d != "" {
+			t.Errorf("Data(f, %d) (-want +got):\n%s", from, d)
+		}
+	}
+	for range im.Data(find(t, im, "f"), 0) {
 		break // must not yield again
 	}
 }

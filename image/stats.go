@@ -25,7 +25,7 @@ type Stats struct {
 	AheadUsed   int64 `json:"ahead_used"`   // thereof read from the cache later; approximate
 
 	Errors     int64       `json:"errors"`      // reads that failed
-	LastErrors []ErrorInfo `json:"last_errors"` // the last 16, oldest first
+	LastErrors []ErrorInfo `json:"last_errors"` // the last 16, oldest first; of a chunk one a second
 }
 
 // ErrorInfo is a read that failed.
@@ -68,8 +68,8 @@ func (im *Image) Stats() Stats {
 	return s
 }
 
-func (c *counters) failed(e *ReadError) {
-	c.fails.Add(1)
+// note keeps e among the last errors.
+func (c *counters) note(e *ReadError) {
 	v := ErrorInfo{Time: time.Now(), Path: e.Path, Chunk: e.Chunk, Text: e.Err.Error()}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -43,7 +43,8 @@ type Options struct {
 	// Source is what the mount table shows as the device: the reference of the image,
 	// without credentials.
 	Source string
-	// Log receives failed reads; nil is nowhere.
+	// Log receives what goes wrong between the kernel and the image; nil is nowhere. Reads that
+	// fail are in the log of the image.
 	Log *slog.Logger
 }
 

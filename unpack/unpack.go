@@ -219,7 +219,7 @@ func (u *unpacker) file(ctx context.Context, j job, buf *[]byte) error {
 		if *buf == nil {
 			*buf = make([]byte, bufferSize)
 		}
-		for off, n := range u.im.Data(j.id) {
+		for off, n := range u.im.Data(j.id, 0) {
 			if err := u.run(ctx, j, off, n, *buf); err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ func (t *tree) blocks(id flist.NodeID, a image.Attr) uint64 {
 		return 0
 	}
 	var n int64
-	for off, size := range t.im.Data(id) {
+	for off, size := range t.im.Data(id, 0) {
 		first, last := off/blockSize, (off+size-1)/blockSize
 		n += last - first + 1
 	}
@@ -40,8 +40,8 @@ func (t *tree) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fu
 	case in.Whence == unix.SEEK_DATA && from == size:
 		return fuse.Status(syscall.ENXIO)
 	case in.Whence == unix.SEEK_DATA:
-		off = max(off, from)
-	case in.Whence == unix.SEEK_HOLE && from <= off:
+		off = from
+	case in.Whence == unix.SEEK_HOLE && from == off:
 		off = to
 	case in.Whence == unix.SEEK_HOLE:
 	default:
@@ -51,13 +51,10 @@ func (t *tree) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fu
 	return fuse.OK
 }
 
-// nextData returns the first run of data that ends after off, an empty one at size if there
-// is none.
+// nextData returns the first run of data from off on, an empty one at size if there is none.
 func (t *tree) nextData(id flist.NodeID, off, size int64) (from, to int64) {
-	for from, n := range t.im.Data(id) {
-		if from+n > off {
-			return from, from + n
-		}
+	for from, n := range t.im.Data(id, off) {
+		return from, from + n
 	}
 	return size, size
 }

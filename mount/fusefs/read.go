@@ -9,6 +9,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/image"
 )
 
 // Read answers with as many bytes as the file has in the range, or with an error: the
@@ -45,7 +46,8 @@ func (t *tree) readError(id flist.NodeID, off int64, n int, err error) fuse.Stat
 	if errno == 0 || errno == syscall.ENOENT || errno == syscall.ENOSYS {
 		errno = syscall.EIO // the file is there, and so is READ
 	}
-	if errno != syscall.EINTR {
+	// What image failed at, it has logged.
+	if _, ok := errors.AsType[*image.ReadError](err); !ok && errno != syscall.EINTR {
 		t.log.Warn("read failed", slog.Uint64("node", uint64(id)), slog.Int64("offset", off),
 			slog.Int("bytes", n), slog.String("errno", errno.Error()), slog.Any("err", err))
 	}

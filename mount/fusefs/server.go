@@ -37,7 +37,8 @@ type Options struct {
 	// Errno translates the error of a read for the reader. Nil makes every error EIO but
 	// context.Canceled, which is EINTR.
 	Errno func(error) syscall.Errno
-	// Log receives failed reads and what the kernel side complains of; nil is nowhere.
+	// Log receives what the kernel side complains of; nil is nowhere. Reads that fail are in
+	// the log of the image.
 	Log *slog.Logger
 }
 
