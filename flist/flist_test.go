@@ -18,6 +18,7 @@ import (
 	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/internal/testenv"
 )
 
 // fake makes a sealed chunk of size bytes in blob id, at the next free place.
@@ -206,10 +207,7 @@ func plain(t testing.TB, path string) []byte {
 
 // TestHostile changes a good database through the real SQL engine, one rule at a time.
 func TestHostile(t *testing.T) {
-	tool, err := exec.LookPath("sqlite3")
-	if err != nil {
-		t.Fatal("the sqlite3 command is needed: apt-get install sqlite3")
-	}
+	testenv.NeedTool(t, "sqlite3")
 	path, _ := write(t, sample)
 	good := plain(t, path)
 	for _, c := range []struct {
@@ -294,7 +292,7 @@ func TestHostile(t *testing.T) {
 			if err := os.WriteFile(path, good, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if out, err := exec.CommandContext(t.Context(), tool, "-bail", path, c.sql).CombinedOutput(); err != nil {
+			if out, err := exec.CommandContext(t.Context(), "sqlite3", "-bail", path, c.sql).CombinedOutput(); err != nil {
 				t.Fatalf("sqlite3: %v: %s", err, out)
 			}
 			r, err := flist.Open(path, flist.OpenOptions{TempDir: t.TempDir()})

@@ -2,6 +2,7 @@ package flist
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -77,7 +78,10 @@ func (s *spool) close() error { return s.f.Close() }
 
 // An internTable finds the number of a digest that was added before. It keeps 8 bytes a
 // slot, about 11 to 22 a digest, in shards so that growing never doubles the whole; the
-// digests themselves are in a spool of fixed-size records that begin with them.
+// digests themselves are in a spool of fixed-size records that begin with them. A tag gives
+// the place of a slot, so growing reads nothing; with ten million digests there are still 14
+// of its bits to tell neighbours apart, so the spool is read for what is there, and seldom
+// else.
 type internTable struct {
 	digests *spool
 	record  int64 // bytes of a record
@@ -91,12 +95,12 @@ type internSlot struct{ tag, number uint32 }
 const internShards = 64
 
 func (t *internTable) find(d chunk.Digest) (uint32, bool, error) {
-	shard, at, tag := internPlace(d)
+	shard, tag := internPlace(d)
 	slots := t.shards[shard]
 	if len(slots) == 0 {
 		return 0, false, nil
 	}
-	for i := at & (len(slots) - 1); slots[i].number != 0; i = (i + 1) & (len(slots) - 1) {
+	for i := int(tag) & (len(slots) - 1); slots[i].number != 0; i = (i + 1) & (len(slots) - 1) {
 		if slots[i].tag != tag {
 			continue
 		}
@@ -117,48 +121,37 @@ func (t *internTable) add(d chunk.Digest) (uint32, error) {
 	if t.n == 1<<32-1 {
 		return 0, fmt.Errorf("flist: more than %d rows in a table", t.n)
 	}
-	shard, at, tag := internPlace(d)
+	shard, tag := internPlace(d)
 	if t.used[shard]*4 >= len(t.shards[shard])*3 {
-		if err := t.grow(shard); err != nil {
-			return 0, err
-		}
+		t.grow(shard)
 	}
 	t.n++
 	t.used[shard]++
-	put(t.shards[shard], at, internSlot{tag, t.n})
+	put(t.shards[shard], internSlot{tag, t.n})
 	return t.n, nil
 }
 
-func put(slots []internSlot, at int, s internSlot) {
-	i := at & (len(slots) - 1)
+func put(slots []internSlot, s internSlot) {
+	i := int(s.tag) & (len(slots) - 1)
 	for slots[i].number != 0 {
 		i = (i + 1) & (len(slots) - 1)
 	}
 	slots[i] = s
 }
 
-func (t *internTable) grow(shard int) error {
+func (t *internTable) grow(shard int) {
 	old := t.shards[shard]
 	slots := make([]internSlot, max(64, 2*len(old)))
 	for _, s := range old {
-		if s.number == 0 {
-			continue
+		if s.number != 0 {
+			put(slots, s)
 		}
-		var d chunk.Digest
-		if err := t.digests.readAt(d[:], int64(s.number-1)*t.record); err != nil {
-			return err
-		}
-		_, at, _ := internPlace(d)
-		put(slots, at, s)
 	}
 	t.shards[shard] = slots
-	return nil
 }
 
-// internPlace takes shard, position and tag from different bytes of d, which are as good
-// as random: digests are.
-func internPlace(d chunk.Digest) (shard, at int, tag uint32) {
-	return int(d[0] % internShards),
-		int(d[1]) | int(d[2])<<8 | int(d[3])<<16 | int(d[4])<<24,
-		uint32(d[5]) | uint32(d[6])<<8 | uint32(d[7])<<16 | uint32(d[8])<<24
+// internPlace takes shard and tag from different bytes of d, which are as good as random:
+// digests are.
+func internPlace(d chunk.Digest) (shard int, tag uint32) {
+	return int(d[0] % internShards), binary.LittleEndian.Uint32(d[1:])
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/build"
 	"io"
 	"io/fs"
 	"os"
@@ -106,6 +107,26 @@ func BenchmarkTree(b *testing.B) {
 		b.Fatal(err)
 	}
 	measure(b, dir, total.Bytes)
+}
+
+// BenchmarkToolchain packs the tree of the Go toolchain: 15,000 files with a median of 4 KiB.
+func BenchmarkToolchain(b *testing.B) {
+	dir := build.Default.GOROOT
+	var size int64
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		fi, err := d.Info()
+		if err == nil {
+			size += fi.Size()
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	measure(b, dir, size)
 }
 
 func BenchmarkOneFile(b *testing.B) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/zosfs/zosfs/internal/sqlitefile"
+	"github.com/zosfs/zosfs/internal/testenv"
 )
 
 var (
@@ -194,13 +195,10 @@ func seek(t *testing.T, db *sqlitefile.DB, rs []row, ks []key) {
 
 // TestEngine has the real engine judge what the Writer wrote.
 func TestEngine(t *testing.T) {
-	tool, err := exec.LookPath("sqlite3")
-	if err != nil {
-		t.Fatal("the sqlite3 command is needed: apt-get install sqlite3")
-	}
+	testenv.NeedTool(t, "sqlite3")
 	rs, ks := content(20000)
 	path := build(t, rs, ks)
-	out, err := exec.CommandContext(t.Context(), tool, path, "PRAGMA integrity_check; PRAGMA user_version; SELECT count(*), sum(length(b)) FROM rows; SELECT count(*), sum(length(v)) FROM keys; SELECT a FROM rows LIMIT 21; SELECT count(*) FROM rows WHERE id IN (SELECT id FROM rows);").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "sqlite3", path, "PRAGMA integrity_check; PRAGMA user_version; SELECT count(*), sum(length(b)) FROM rows; SELECT count(*), sum(length(v)) FROM keys; SELECT a FROM rows LIMIT 21; SELECT count(*) FROM rows WHERE id IN (SELECT id FROM rows);").CombinedOutput()
 	if err != nil {
 		t.Fatalf("sqlite3: %v\n%s", err, out)
 	}
@@ -221,16 +219,13 @@ func TestEngine(t *testing.T) {
 
 // TestEngineWritten reads a database that the real engine wrote and changed.
 func TestEngineWritten(t *testing.T) {
-	tool, err := exec.LookPath("sqlite3")
-	if err != nil {
-		t.Fatal("the sqlite3 command is needed: apt-get install sqlite3")
-	}
+	testenv.NeedTool(t, "sqlite3")
 	path := filepath.Join(t.TempDir(), "e.db")
 	script := rows.SQL + ";" + keys.SQL + `;
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 5000) INSERT INTO rows SELECT i*2, i*i, zeroblob(i%3000), 'c'||i FROM n;
 		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 5000) INSERT INTO keys SELECT (i*7919)%5000, 'n', zeroblob(i%2000) FROM n;
 		DELETE FROM rows WHERE id % 10 = 0;`
-	if out, err := exec.CommandContext(t.Context(), tool, path, script).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "sqlite3", path, script).CombinedOutput(); err != nil {
 		t.Fatalf("sqlite3: %v\n%s", err, out)
 	}
 	db := open(t, path)
