@@ -17,7 +17,7 @@ import (
 
 func testLab(t *testing.T) *lab {
 	t.Helper()
-	l, err := newLab(t.TempDir(), io.Discard)
+	l, err := newLab(testenv.TempDir(t), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestWorkloads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := grow(dir, 200, 1<<20, 1); err != nil {
+	if err := makeGrown(dir, 200); err != nil {
 		t.Fatal(err)
 	}
 	if err := writeBig(t.Context(), filepath.Join(dir, bigName), 1<<20+17, 0.6); err != nil {

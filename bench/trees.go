@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/zosfs/zosfs/internal/treetest"
 )
 
@@ -50,12 +52,26 @@ func newTrees(l *lab, o options) trees {
 	return trees{
 		debian:    &tree{name: "debian", what: "Debian 12 root, minbase with python3, gcc and node", make: func(ctx context.Context, dir string) error { return makeDebian(ctx, l, o, dir) }},
 		toolchain: &tree{name: "go", what: "Go toolchain", make: func(ctx context.Context, dir string) error { return makeToolchain(ctx, l, dir) }},
-		grown:     &tree{name: "grown", what: fmt.Sprintf("generated, %d files like those of a machine", o.files), make: func(_ context.Context, dir string) error { return grow(dir, o.files, 8<<20, 1) }},
+		grown:     &tree{name: "grown", what: fmt.Sprintf("generated, %d files like those of a machine", o.files), make: func(_ context.Context, dir string) error { return makeGrown(dir, o.files) }},
 		big: &tree{name: "big", what: fmt.Sprintf("one file of %d MiB", o.big>>20), make: func(ctx context.Context, dir string) error {
 			return writeBig(ctx, filepath.Join(dir, bigName), o.big, 0.6)
 		}},
 		link: &tree{name: "link", what: fmt.Sprintf("one file of %d MiB and 1,000 small ones", o.link>>20), make: func(ctx context.Context, dir string) error { return makeLink(ctx, dir, o.link) }},
 	}
+}
+
+// makeGrown grows a tree and gives one file in ten an extended attribute.
+func makeGrown(dir string, files int) error {
+	if err := grow(dir, files, 8<<20, 1); err != nil {
+		return err
+	}
+	i := 0
+	return eachFile(dir, func(path string, _ fs.FileInfo) error {
+		if i++; i%10 != 0 {
+			return nil
+		}
+		return unix.Lsetxattr(path, "user.bench", fmt.Appendf(nil, "%d", i%7), 0)
+	})
 }
 
 func grow(dir string, files int, maxFile int64, seed uint64) error {
