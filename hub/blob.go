@@ -35,43 +35,53 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	h := sha256.New()
-	path, size, err := s.receive(w, r, blob.MaxSize, h)
+	u, err := s.receive(w, r, blob.MaxSize, h)
 	if err != nil {
 		return err
 	}
-	defer s.remove(path)
+	defer u.end()
 	if got := blob.Digest(h.Sum(nil)); got != id {
 		return fail(api.CodeCorrupt, "the bytes have the digest %v, not %v", got, id)
 	}
-	if err := s.keepBlob(r.Context(), c, id, path); err != nil {
+	table, err := s.verifyBlob(r.Context(), u.path)
+	if err != nil {
+		return err
+	}
+	s.step("blob verified")
+	if err := s.keepBlob(r.Context(), c, id, u, table); err != nil {
 		return err
 	}
 	w.Header().Set("Location", "/v1/blobs/"+id.String())
-	writeJSON(w, http.StatusCreated, api.Blob{Digest: id, Size: size})
+	writeJSON(w, http.StatusCreated, api.Blob{Digest: id, Size: u.size})
 	return nil
 }
 
-// keepBlob verifies the blob in the file path and makes it a blob of the hub that c has put.
-func (s *Server) keepBlob(ctx context.Context, c db.Caller, id blob.Digest, path string) error {
+// verifyBlob opens every chunk of the blob in the file path and returns its table.
+func (s *Server) verifyBlob(ctx context.Context, path string) (blob.Table, error) {
 	if err := s.verifies.acquire(ctx); err != nil {
-		return err
+		return blob.Table{}, err
 	}
 	defer s.verifies.release()
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return blob.Table{}, err
 	}
-	table, err := blob.Verify(data)
+	t, err := blob.Verify(data)
 	if err != nil {
-		return fail(api.CodeOf(err), "not a valid blob: %v", err).because(err)
+		return t, fail(api.CodeOf(err), "not a valid blob: %v", err).because(err)
 	}
-	s.step("blob verified")
+	return t, nil
+}
+
+// keepBlob makes the verified upload u a blob of the hub that c has put. No slot is held
+// meanwhile: it waits for the disk, not for a processor.
+func (s *Server) keepBlob(ctx context.Context, c db.Caller, id blob.Digest, u *upload, t blob.Table) error {
 	defer s.busy.lock(id)()
-	if err := s.blobs.Put(ctx, id, data); err != nil {
+	if err := s.blobs.PutFile(ctx, id, u.path); err != nil {
 		return fmt.Errorf("keep: %w", err)
 	}
 	s.step("blob kept")
-	if err := s.db.AddBlob(ctx, c, id, int64(len(data)), table, s.now()); err != nil {
+	if err := s.db.AddBlob(ctx, c, id, u.size, t, s.now()); err != nil {
 		return fmt.Errorf("keep blob %v: %w", id, err)
 	}
 	s.step("blob noted")

@@ -40,19 +40,19 @@ func (s *Server) putTag(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	path, size, err := s.receive(w, r, s.opts.MaxFlist, nil)
+	u, err := s.receive(w, r, s.opts.MaxFlist, nil)
 	if err != nil {
 		return err
 	}
-	defer s.remove(path)
+	defer u.end()
 	// What is checked below takes its time, however fast the body came.
-	pace(w, 64*minRate+size)
-	p := db.Publication{Owner: owner, Name: name, Tag: tag, Public: public, Flist: db.Flist{Size: size}}
-	if err := s.checkFlist(r.Context(), c, path, &p); err != nil {
+	pace(w, 64*minRate+u.size)
+	p := db.Publication{Owner: owner, Name: name, Tag: tag, Public: public, Flist: db.Flist{Size: u.size}}
+	if err := s.checkFlist(r.Context(), c, u.path, &p); err != nil {
 		return err
 	}
 	s.step("flist checked")
-	if err := s.keepFlist(path, p.Flist.Digest); err != nil {
+	if err := s.keepFlist(u.path, p.Flist.Digest); err != nil {
 		return err
 	}
 	s.step("flist kept")
@@ -128,22 +128,13 @@ func checkShipped(path string) error {
 }
 
 // keepFlist makes the file path durable as the flist digest. One that is there already, from
-// another repository or from before a crash, is written again with the same bytes.
+// another repository or from before a crash, is replaced with the same bytes.
 func (s *Server) keepFlist(path string, digest db.FlistDigest) error {
 	to := s.flistPath(digest)
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
-	in, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	err = atomicfile.Write(to, 0o600, func(w io.Writer) error {
-		_, err := io.Copy(w, in)
-		return err
-	})
-	if err != nil {
+	if err := atomicfile.Move(path, to, 0o600); err != nil {
 		return fmt.Errorf("keep flist %x: %w", digest, err)
 	}
 	return syncDir(s.flists) // the directory of two digits may be new
