@@ -49,7 +49,6 @@ type checker struct {
 	sets       []chunk.Digest // by XattrSetID-1
 	nodes      []nodeFacts    // by NodeID-1
 	entries    []NodeID       // nodes of all entries, in their order
-	flat       []byte
 }
 
 type nodeFacts struct {
@@ -202,22 +201,25 @@ func (c *checker) checkExtents() error {
 
 func (c *checker) checkXattrs() error {
 	var last []byte
+	var flat []byte
+	set, some := chunk.NewHasher(), false // of the set that is being read, which may be large
 	closeSet := func() {
-		if len(c.flat) > 0 {
-			c.sets = append(c.sets, chunk.Sum(c.flat))
-			c.flat = c.flat[:0]
+		if some {
+			c.sets = append(c.sets, set.Sum())
+			set.Reset()
+			some = false
 		}
 	}
 	err := c.scan.Keys(tableXattr.Name, xattrCols, func(v []sqlitefile.Value) error {
 		open := int64(len(c.sets)) // the set that is being read, less one; or the last closed
-		if len(c.flat) > 0 {
+		if some {
 			open++
 		}
 		if v[0].Kind != sqlitefile.Int || v[1].Kind != sqlitefile.Blob || v[2].Kind != sqlitefile.Blob {
 			return corrupt("extended attribute %d", v[0].Int)
 		}
 		switch {
-		case len(c.flat) > 0 && v[0].Int == open && bytes.Compare(v[1].Bytes, last) > 0:
+		case some && v[0].Int == open && bytes.Compare(v[1].Bytes, last) > 0:
 		case v[0].Int == open+1:
 			closeSet()
 		default:
@@ -228,7 +230,9 @@ func (c *checker) checkXattrs() error {
 			return err
 		}
 		last = append(last[:0], v[1].Bytes...)
-		c.flat = appendXattr(c.flat, x)
+		flat = appendXattr(flat[:0], x)
+		_, _ = set.Write(flat) // a hasher never fails
+		some = true
 		return nil
 	})
 	closeSet()

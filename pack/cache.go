@@ -69,6 +69,7 @@ func openCache(dir string, o Options) *packCache {
 	if c.old, err = os.Open(path); err == nil {
 		c.reader = newCacheReader(newFrames(c.old, key))
 	}
+	atomicfile.Sweep(o.CacheDir) // what killed packs left
 	if f, err := atomicfile.Create(path, 0o600); err == nil {
 		c.writer = newCacheWriter(f, key, o.Start)
 	} else {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/internal/atomicfile"
 	"github.com/zosfs/zosfs/internal/treetest"
 	"github.com/zosfs/zosfs/pack"
 )
@@ -173,6 +174,21 @@ func TestCacheDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	try("of another directory", p)
+}
+
+// TestCacheLeftovers has killed packs leave their unfinished caches.
+func TestCacheLeftovers(t *testing.T) {
+	o := pack.Options{CacheDir: t.TempDir(), Start: later()}
+	f, err := atomicfile.Create(filepath.Join(o.CacheDir, "x"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Chtimes(f.Name(), time.Time{}, time.Now().Add(-48*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	mustPack(t, files(t, map[string]string{"a": "aaaa"}), newDest(), o)
+	cacheFile(t, o.CacheDir) // fails if there are two
 }
 
 // TestCacheOtherStore packs, with a warm cache, to stores that lack what the cache knows.

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"sync"
 
 	"github.com/zosfs/zosfs/blob"
 	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/internal/atomicfile"
 )
 
 // Index makes a plain store a [Locator]. It knows the tables at the ends of the store's
@@ -72,6 +74,7 @@ func openIndex(ctx context.Context, s Store, path string, t tuning) (*Index, err
 	if err != nil {
 		return nil, fmt.Errorf("chunk index: %w", err)
 	}
+	atomicfile.Sweep(filepath.Dir(path))
 	x := &Index{Store: s, path: path, tuning: t, slot: make(chan struct{}, 1), file: file, gone: make(map[blob.Digest]bool)}
 	x.setAdded(make(map[blob.Digest]*addedBlob))
 	if err := x.Refresh(ctx); err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,7 @@ import (
 	"github.com/zosfs/zosfs/blob"
 	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/internal/atomicfile"
 	"github.com/zosfs/zosfs/internal/testenv"
 	"github.com/zosfs/zosfs/store"
 	"github.com/zosfs/zosfs/store/mem"
@@ -162,6 +164,23 @@ func TestIndexCached(t *testing.T) {
 
 // TestIndexDamaged opens the file of an index after each kind of damage, and one of another
 // store.
+// TestIndexLeftovers has a killed process leave an unfinished file.
+func TestIndexLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	f, err := atomicfile.Create(filepath.Join(dir, "x"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Chtimes(f.Name(), time.Time{}, time.Now().Add(-48*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	open(t, store.OpenIndex, mem.New(), filepath.Join(dir, "index"))
+	if _, err := os.Stat(f.Name()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what a killed process left two days ago: %v, want %v", err, fs.ErrNotExist)
+	}
+}
+
 func TestIndexDamaged(t *testing.T) {
 	blobs, inner, path := storetest.Blobs(5), mem.New(), filepath.Join(t.TempDir(), "index")
 	fill(t, inner, blobs...)

@@ -6,7 +6,7 @@
 // never a part. After a success the new one survives a crash.
 //
 // A crash may leave the temporary file behind: [IsTemp] knows it by its name, and whoever
-// owns the directory removes it. Several writers of one path do not disturb each other;
+// owns the directory calls [Sweep], or removes what is [Stale]. Several writers of one path do not disturb each other;
 // the last to commit wins.
 package atomicfile
 
@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/zosfs/zosfs/errs"
 )
@@ -32,6 +33,31 @@ const tempPrefix = ".zosfs-tmp-"
 // IsTemp reports whether name, the last element of a path, is that of a temporary file of
 // this package.
 func IsTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
+
+// staleAge is how old a temporary file must be before anybody but its writer removes it.
+// No writer is at one file for so long.
+const staleAge = 24 * time.Hour
+
+// Stale reports whether e is a temporary file that its writer must have left behind: it was
+// not written to for a day.
+func Stale(e fs.DirEntry) bool {
+	if !IsTemp(e.Name()) {
+		return false
+	}
+	fi, err := e.Info()
+	return err == nil && fi.Mode().IsRegular() && time.Since(fi.ModTime()) > staleAge
+}
+
+// Sweep removes the temporary files in the directory dir that are [Stale]. It does what it
+// can: whoever may only read the directory leaves it to others.
+func Sweep(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if Stale(e) {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
 
 // Write makes the file path with what write writes. If write fails, its error is in the one
 // returned, and what was at path before is still there. perm is as in [os.OpenFile]. A full

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -256,4 +257,24 @@ func TestWriteFile(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"file": newText}, list(t, dir)); diff != "" {
 		t.Errorf("directory (-want +got):\n%s", diff)
 	}
+}
+
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{
+		tempPrefix + "old": 25 * time.Hour, tempPrefix + "young": 23 * time.Hour, "file": 1000 * time.Hour,
+	} {
+		path, when := filepath.Join(dir, name), time.Now().Add(-age)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	Sweep(dir)
+	if diff := cmp.Diff(map[string]string{"temp": "", "file": ""}, list(t, dir)); diff != "" {
+		t.Errorf("directory (-want +got):\n%s", diff)
+	}
+	Sweep(filepath.Join(dir, "none"))
 }

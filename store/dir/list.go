@@ -7,17 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/zosfs/zosfs/blob"
 	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/internal/atomicfile"
 	"github.com/zosfs/zosfs/store"
 )
-
-// leftoverAge is how old a temporary file is when it is taken for a leftover: no Put of a
-// blob takes a day.
-const leftoverAge = 24 * time.Hour
 
 // List implements [store.Lister]. It reads one of the 256 directories at a time.
 func (s *Store) List(ctx context.Context, fn func(store.Info) error) error {
@@ -42,7 +37,9 @@ func (s *Store) listDir(ctx context.Context, prefix string, fn func(store.Info) 
 	}
 	for _, e := range entries {
 		if atomicfile.IsTemp(e.Name()) {
-			s.clean(prefix, e)
+			if atomicfile.Stale(e) {
+				_ = os.Remove(filepath.Join(s.blobs, prefix, e.Name())) // or whoever may
+			}
 			continue
 		}
 		id, err := blob.ParseDigest(e.Name())
@@ -64,12 +61,4 @@ func (s *Store) listDir(ctx context.Context, prefix string, fn func(store.Info) 
 		}
 	}
 	return nil
-}
-
-// clean removes a temporary file that is old. Whoever may only read the directory leaves
-// it to others, so errors do not matter.
-func (s *Store) clean(prefix string, e fs.DirEntry) {
-	if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() && time.Since(fi.ModTime()) > leftoverAge {
-		_ = os.Remove(filepath.Join(s.blobs, prefix, e.Name()))
-	}
 }
