@@ -10,6 +10,9 @@ func WithHook(o Options, hook func(event, path string) error) Options {
 	return o
 }
 
+// Nanos is what nodes have for a modification time.
+var Nanos = nanos
+
 // Known is the content of a record of the pack cache.
 type Known struct {
 	Dir, Name string

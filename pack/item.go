@@ -18,7 +18,13 @@ type item struct {
 	file   *file   // of a regular file that is not empty
 }
 
-func (it *item) path() string { return it.parent.join(it.name) }
+// path returns where it is, relative to the root, which is ".".
+func (it *item) path() string {
+	if it.parent == nil {
+		return "."
+	}
+	return it.parent.join(it.name)
+}
 
 // placed is what became of an inode. The placer alone reads and writes it.
 type placed struct {

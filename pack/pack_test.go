@@ -3,6 +3,7 @@ package pack_test
 import (
 	"bytes"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,6 +98,20 @@ func TestTreeDigest(t *testing.T) {
 	small, _ := mustPack(t, dir, newDest(), pack.Options{Chunker: chunk.Params{ID: chunk.FastCDC, Whole: 4 << 10, Min: 2 << 10, Avg: 8 << 10, Max: 32 << 10}})
 	if small.TreeDigest != alone.TreeDigest || small.Counts.Chunks <= alone.Counts.Chunks {
 		t.Errorf("cut finer: tree digest %v and %d chunks, want %v and more than %d", small.TreeDigest, small.Counts.Chunks, alone.TreeDigest, alone.Counts.Chunks)
+	}
+}
+
+func TestFarTimes(t *testing.T) {
+	for _, c := range []struct {
+		sec, nsec, want int64
+	}{
+		{0, 1, 1}, {-1, 999_999_999, -1}, {9223372035, 999_999_999, 9223372035_999_999_999},
+		{9223372037, 0, math.MaxInt64}, {12_000_000_000, 0, math.MaxInt64}, {math.MaxInt64, 0, math.MaxInt64},
+		{-9223372036, 0, -9223372036_000_000_000}, {-9223372038, 0, math.MinInt64}, {math.MinInt64, 0, math.MinInt64},
+	} {
+		if got := pack.Nanos(unix.Timespec{Sec: c.sec, Nsec: c.nsec}); got != c.want {
+			t.Errorf("%d s and %d ns: %d, want %d", c.sec, c.nsec, got, c.want)
+		}
 	}
 }
 

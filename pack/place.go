@@ -417,10 +417,10 @@ func (p *placer) node(it *item) (err error) {
 	}
 	if !it.link {
 		if it.node.Xattrs, err = p.w.AddXattrs(it.xattrs); err != nil {
-			return fmt.Errorf("%s: %w", it.name, err)
+			return fmt.Errorf("%s: %w", it.path(), err)
 		}
 		if it.inode.id, err = p.w.AddNode(it.node); err != nil {
-			return fmt.Errorf("%s: %w", it.name, err)
+			return fmt.Errorf("%s: %w", it.path(), err)
 		}
 	}
 	if it.dir != nil {

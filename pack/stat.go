@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,10 +31,22 @@ func identOf(st *unix.Stat_t) ident {
 	return ident{inodeOf(st), st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
+// nanos returns t in nanoseconds since 1970, or the nearest that 64 bits have: years from
+// 1677 to 2262. File systems know later ones.
+func nanos(t unix.Timespec) int64 {
+	switch {
+	case t.Sec >= math.MaxInt64/1_000_000_000:
+		return math.MaxInt64
+	case t.Sec < math.MinInt64/1_000_000_000:
+		return math.MinInt64
+	}
+	return t.Nano()
+}
+
 // nodeOf returns what st says of a node, for any type of file. The size of what is neither
 // a regular file nor a symlink has no meaning outside of its file system and is left out.
 func nodeOf(st *unix.Stat_t) flist.Node {
-	n := flist.Node{Mode: st.Mode, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Nano()}
+	n := flist.Node{Mode: st.Mode, UID: st.Uid, GID: st.Gid, MTime: nanos(st.Mtim)}
 	switch n.Type() {
 	case flist.ModeRegular:
 		n.Size = st.Size
