@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	root.SetIn(s.in)
 	root.SetOut(out)
 	root.SetErr(s.err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if ferr := out.Flush(); err == nil && ferr != nil {
 		err = fmt.Errorf("write output: %w", ferr)
 	}
@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	case ctx.Err() != nil:
 		err = interrupted{err}
 	case !a.ran:
-		err = usage(root, err)
+		err = usage(cmd, err)
 	}
 	a.report(err)
 	return exitCode(err)
@@ -76,6 +76,9 @@ REF is the path of an flist (it ends in .flist or begins with /, ./ or ../), the
 one on a hub (http://hub/acme/debian:12, or @DIGEST), or OWNER/NAME:TAG on the default hub
 (ZOSFS_HUB, or the hub of "zosfs login").
 
+ZOSFS_HUB names the default hub, ZOSFS_TOKEN is a token for it, ZOSFS_CREDENTIALS the file
+of tokens that login keeps; ZOSFS_CACHE and ZOSFS_STATE are the directories of the node.
+
 Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 failure, 2 usage, 3 data
 damaged, 4 not found, 5 denied, 6 unavailable, 130 interrupted.`
 
@@ -88,7 +91,6 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		Args:              cobra.NoArgs,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			a.dirs = node.DefaultDirs()
@@ -109,7 +111,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.packCmd(), a.unpackCmd(), a.mountCmd(), a.umountCmd(), a.statusCmd(),
 		a.lsCmd(), a.treeCmd(), a.findCmd(), a.statCmd(), a.catCmd(), a.inspectCmd(), a.verifyCmd(),
-		a.cacheCmd(), a.loginCmd(), a.hubCmd(), a.nodeCmd(), a.versionCmd(),
+		a.cacheCmd(), a.loginCmd(), a.logoutCmd(), a.hubCmd(), a.nodeCmd(), a.versionCmd(),
 	)
 	a.watch(root)
 	return root
@@ -132,7 +134,7 @@ func (a *app) watch(c *cobra.Command) {
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, given []string) error {
 		if err := check(c, given); err != nil {
-			return usage(c, err)
+			return usage(c, fmt.Errorf("want %q, have %d arguments", c.CommandPath()+strings.TrimPrefix(c.Use, c.Name()), len(given)))
 		}
 		return nil
 	}
@@ -180,12 +182,21 @@ func (a *app) emit(kind string, v any) error {
 	return err
 }
 
+// log is for commands that say themselves what went wrong: it is silent, unless --debug.
 func (a *app) log() *slog.Logger {
-	level := slog.LevelWarn
-	if a.debug {
-		level = slog.LevelDebug
+	if !a.debug {
+		return slog.New(slog.DiscardHandler)
 	}
-	if a.quiet && !a.debug {
+	return a.serviceLog()
+}
+
+// serviceLog is for commands that run on, and tell of what happens meanwhile.
+func (a *app) serviceLog() *slog.Logger {
+	level := slog.LevelWarn
+	switch {
+	case a.debug:
+		level = slog.LevelDebug
+	case a.quiet:
 		level = slog.LevelError
 	}
 	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))

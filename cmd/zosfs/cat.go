@@ -17,7 +17,8 @@ func (a *app) catCmd() *cobra.Command {
 		Use:   "cat REF PATH...",
 		Short: "Print files of an image",
 		Long: `Print files of an image. Only the chunks of these files are fetched, verified and kept in
-the cache. Symlinks are followed inside the image.
+the cache. Symlinks are followed inside the image. With --json too the bytes are printed as
+they are.
 
   zosfs cat acme/debian:12 /etc/os-release
   zosfs cat ./tree.flist /usr/bin/busybox > busybox

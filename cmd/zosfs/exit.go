@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,8 +71,19 @@ func usage(c *cobra.Command, err error) error {
 	return &usageError{cmd: c.CommandPath(), err: err}
 }
 
-func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Error() string {
+	return strings.TrimSuffix(e.err.Error(), ": "+errs.ErrFormat.Error()) // usage says as much
+}
+
 func (e *usageError) Unwrap() error { return e.err }
+
+// badWords makes an error about what the user wrote a usage error.
+func badWords(cmd string, err error) error {
+	if errors.Is(err, errs.ErrFormat) || errors.Is(err, errors.ErrUnsupported) {
+		return &usageError{cmd: cmd, err: err}
+	}
+	return err
+}
 
 // interrupted is what a command failed with after a signal.
 type interrupted struct{ err error }

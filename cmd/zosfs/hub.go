@@ -51,7 +51,7 @@ Exit codes: 0 done, 1 failure, 2 usage, 5 directory or address not allowed.`,
 }
 
 func (a *app) hubServe(ctx context.Context, data, listen, cert, key string) (err error) {
-	s, err := hub.New(ctx, hub.Options{Data: data, Log: a.log(), Version: version, TLSCert: cert, TLSKey: key})
+	s, err := hub.New(ctx, hub.Options{Data: data, Log: a.serviceLog(), Version: version, TLSCert: cert, TLSKey: key})
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ Exit codes: 0 done, 1 failure, 2 usage, 4 no such token, 5 directory not allowed
 			}
 			secret, info, err := hub.CreateToken(c.Context(), data, req)
 			if err != nil {
-				return err
+				return badWords(c.CommandPath(), err)
 			}
 			if a.json {
 				return a.emit("token", map[string]any{"token": secret, "info": info})
@@ -128,6 +128,7 @@ Exit codes: 0 done, 1 failure, 2 usage, 4 no such token, 5 directory not allowed
 	f.DurationVar(&expires, "expires", 0, "how long it is good; 0 is for ever")
 	f.StringVar(&req.Name, "name", "", "what it is for")
 	_ = c.MarkFlagRequired("user")
+	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"read", "write", "admin"}, cobra.ShellCompDirectiveNoFileComp))
 	c.AddCommand(a.hubTokenListCmd(&data), a.hubTokenRevokeCmd(&data))
 	return c
 }

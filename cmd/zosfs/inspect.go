@@ -70,7 +70,7 @@ func (a *app) inspect(op *ref.Opened) error {
 	fmt.Fprintf(w, "tree digest\t%s\n", v.TreeDigest)
 	fmt.Fprintf(w, "entries\t%d (%d files, %d directories, %d symlinks, %d others)\n", n.Entries, n.Files, n.Dirs, n.Symlinks, n.Nodes-n.Files-n.Dirs-n.Symlinks)
 	fmt.Fprintf(w, "content\t%s in files, %s without duplicates and holes, %s stored\n", bytesText(n.Size), bytesText(n.Unique), bytesText(n.Stored))
-	fmt.Fprintf(w, "made of\t%d objects, %d chunks, %d blobs\n", n.Objects, n.Chunks, n.Blobs)
+	fmt.Fprintf(w, "made of\t%s, %s, %s\n", count(n.Objects, "object"), count(n.Chunks, "chunk"), count(n.Blobs, "blob"))
 	for _, k := range slices.Sorted(maps.Keys(v.Properties)) {
 		fmt.Fprintf(w, "%s\t%s\n", term.Printable([]byte(k)), term.Printable([]byte(v.Properties[k])))
 	}

@@ -165,30 +165,57 @@ func (a *app) list(r *flist.Reader, t *image.Tree, p place, long bool) error {
 			places = append(places, place{join(p.path, name), id})
 		}
 	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 1, ' ', tabwriter.AlignRight|tabwriter.DiscardEmptyColumns)
+	if long && !a.json {
+		return a.listLong(t, places)
+	}
 	for _, p := range places {
-		name := term.Printable([]byte(p.path[strings.LastIndexByte(p.path, '/')+1:]))
-		at := t.Attr(p.id)
-		switch {
-		case a.json:
-			if err := a.emit("entry", entry(r, t, p.path, p.id)); err != nil {
-				return err
-			}
-		case long:
-			if target := t.Target(p.id); target != "" {
-				name += " -> " + term.Printable([]byte(target))
-			}
-			what := fmt.Sprint(at.Size)
-			if k := at.Mode & flist.ModeType; k == flist.ModeBlock || k == flist.ModeChar {
-				what = fmt.Sprintf("%d, %d", unix.Major(at.Rdev), unix.Minor(at.Rdev))
-			}
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t %s %s\n", modeText(at.Mode), at.Nlink, at.UID, at.GID, what,
-				time.Unix(0, at.MTime).UTC().Format("2006-01-02 15:04"), name)
-		default:
-			fmt.Fprintln(w, name)
+		var err error
+		if a.json {
+			err = a.emit("entry", entry(r, t, p.path, p.id))
+		} else {
+			_, err = fmt.Fprintln(a.out, term.Printable([]byte(base(p.path))))
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return w.Flush()
+	return nil
+}
+
+// base returns the last name of a path inside an image.
+func base(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
+
+// listLong prints as ls -l does: numbers to the right, as wide as the widest.
+func (a *app) listLong(t *image.Tree, places []place) error {
+	const columns = 4
+	rows := make([][columns]string, len(places))
+	var width [columns]int
+	for i, p := range places {
+		at := t.Attr(p.id)
+		what := fmt.Sprint(at.Size)
+		if k := at.Mode & flist.ModeType; k == flist.ModeBlock || k == flist.ModeChar {
+			what = fmt.Sprintf("%d, %d", unix.Major(at.Rdev), unix.Minor(at.Rdev))
+		}
+		rows[i] = [columns]string{fmt.Sprint(at.Nlink), fmt.Sprint(at.UID), fmt.Sprint(at.GID), what}
+		for c, text := range rows[i] {
+			width[c] = max(width[c], len(text))
+		}
+	}
+	for i, p := range places {
+		at := t.Attr(p.id)
+		line := modeText(at.Mode)
+		for c, text := range rows[i] {
+			line += fmt.Sprintf(" %*s", width[c], text)
+		}
+		name := term.Printable([]byte(base(p.path)))
+		if target := t.Target(p.id); target != "" {
+			name += " -> " + term.Printable([]byte(target))
+		}
+		if _, err := fmt.Fprintf(a.out, "%s %s %s\n", line, time.Unix(0, at.MTime).UTC().Format("2006-01-02 15:04"), name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) findCmd() *cobra.Command {
@@ -293,7 +320,7 @@ func (a *app) draw(r *flist.Reader, t *image.Tree, p place, limit int) error {
 		name := p.path
 		if depth > 0 {
 			line.WriteString(map[bool]string{true: "└─ ", false: "├─ "}[last])
-			name = p.path[strings.LastIndexByte(p.path, '/')+1:]
+			name = base(p.path)
 		}
 		line.WriteString(term.Printable([]byte(name)))
 		switch at.Mode & flist.ModeType {
@@ -312,7 +339,7 @@ func (a *app) draw(r *flist.Reader, t *image.Tree, p place, limit int) error {
 		return err
 	})
 	if err == nil && !a.json {
-		_, err = fmt.Fprintf(a.out, "\n%d directories, %d files\n", dirs, files)
+		_, err = fmt.Fprintf(a.out, "\n%d directories, %s\n", dirs, count(int64(files), "file"))
 	}
 	return err
 }
@@ -378,7 +405,7 @@ func (a *app) stat(r *flist.Reader, t *image.Tree, p place) error {
 	at := t.Attr(p.id)
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "path\t%s\n", term.Printable([]byte(p.path)))
-	fmt.Fprintf(w, "kind\t%s, node %d, %d links\n", s.Kind, s.Node, s.Nlink)
+	fmt.Fprintf(w, "kind\t%s, node %d, %s\n", s.Kind, s.Node, count(int64(s.Nlink), "link"))
 	fmt.Fprintf(w, "mode\t%s  %s\n", modeText(at.Mode), s.Mode)
 	fmt.Fprintf(w, "owner\t%d:%d\n", s.UID, s.GID)
 	fmt.Fprintf(w, "modified\t%s\n", s.MTime.Format(time.RFC3339Nano))
@@ -393,7 +420,7 @@ func (a *app) stat(r *flist.Reader, t *image.Tree, p place) error {
 	}
 	if s.Digest != "" {
 		fmt.Fprintf(w, "digest\t%s\n", s.Digest)
-		fmt.Fprintf(w, "content\t%s in %d chunks, %s stored in %d blobs\n", bytesText(s.Data), s.Chunks, bytesText(s.Stored), s.Blobs)
+		fmt.Fprintf(w, "content\t%s in %s, %s stored in %s\n", bytesText(s.Data), count(int64(s.Chunks), "chunk"), bytesText(s.Stored), count(int64(s.Blobs), "blob"))
 	}
 	for _, x := range t.Xattrs(p.id) {
 		fmt.Fprintf(w, "%s\t%s\n", term.Printable([]byte(x.Name)), term.Printable(x.Value))

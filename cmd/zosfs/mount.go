@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -44,6 +45,10 @@ Exit codes: 0 mounted, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 d
 			if err != nil {
 				return err
 			}
+			if _, err := mount.ParseMode(o.mode); err != nil {
+				return badWords(c.CommandPath(), err)
+			}
+			a.warnHidden(dir)
 			if o.foreground {
 				return a.mountHere(c.Context(), given[0], dir, o)
 			}
@@ -51,6 +56,7 @@ Exit codes: 0 mounted, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 d
 		},
 	}
 	f := c.Flags()
+	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"auto", "kernel", "fuse"}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringVar(&o.mode, "mode", "auto", "how to serve it: auto, kernel or fuse")
 	f.BoolVar(&o.foreground, "foreground", false, "serve from this process until a signal or an unmount")
 	a.contentFlags(c, &o.openOptions)
@@ -76,6 +82,18 @@ func (a *app) mountByNode(ctx context.Context, s, dir string, o mountOptions) er
 		return err
 	}
 	return a.mounted(info)
+}
+
+// warnHidden says that a mount hides what is in the directory.
+func (a *app) warnHidden(dir string) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return // mounting says it better
+	}
+	defer func() { _ = f.Close() }()
+	if names, _ := f.Readdirnames(1); len(names) > 0 {
+		a.note("%s is not empty; what is in it is hidden until the image is unmounted", dir)
+	}
 }
 
 // nodeArgs is the command line of a service that is started for a mount.
@@ -111,11 +129,7 @@ func (a *app) mountHere(ctx context.Context, s, dir string, o mountOptions) (err
 		return err
 	}
 	defer closing(im, &err)
-	mode, err := mount.ParseMode(o.mode)
-	if err != nil {
-		return &usageError{cmd: "zosfs mount", err: err}
-	}
-	m, err := mount.Mount(ctx, im.im, dir, mount.Options{Mode: mode, Source: im.Ref.String(), Log: a.log()})
+	m, err := mount.Mount(ctx, im.im, dir, mount.Options{Mode: mount.Mode(o.mode), Source: im.Ref.String(), Log: a.serviceLog()})
 	if err != nil {
 		return err
 	}
@@ -151,7 +165,8 @@ tree at once and ends when its last user does. umount(8) does as well.
   zosfs umount /mnt
 
 Exit codes: 0 done, 1 busy or another failure, 2 usage, 4 nothing of ours is mounted there, 5 denied.`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args:              args(cobra.MinimumNArgs(1)),
+		ValidArgsFunction: mountPoints,
 		RunE: func(c *cobra.Command, given []string) error {
 			for _, dir := range given {
 				dir, err := filepath.Abs(dir)
@@ -167,6 +182,19 @@ Exit codes: 0 done, 1 busy or another failure, 2 usage, 4 nothing of ours is mou
 	}
 	c.Flags().BoolVar(&lazy, "lazy", false, "detach now, end when it is no longer in use")
 	return c
+}
+
+// mountPoints completes with the directories of our mounts.
+func mountPoints(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	all, err := mount.List()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	var dirs []cobra.Completion
+	for _, m := range all {
+		dirs = append(dirs, m.Dir)
+	}
+	return dirs, cobra.ShellCompDirectiveNoFileComp
 }
 
 // umount asks the service that holds the mount; a mount of another process, or of one that

@@ -26,7 +26,7 @@ ZOSFS_STATE names the directory of its socket, ZOSFS_CACHE that of the cache.
 Exit codes: 0 done, 1 failure (one runs already), 2 usage.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return node.Run(c.Context(), node.Options{Dirs: a.dirs, CacheLimit: int64(limit), Log: a.log(), Idle: idle, Version: version})
+			return node.Run(c.Context(), node.Options{Dirs: a.dirs, CacheLimit: int64(limit), Log: a.serviceLog(), Idle: idle, Version: version})
 		},
 	}
 	c.Flags().Var(&limit, "cache-size", "limit of the cache (default 20G)")
@@ -48,11 +48,16 @@ Exit codes: 0 done, or none ran; 1 failure, 2 usage.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := node.Dial(a.dirs).Stop(c.Context())
-			if errors.Is(err, node.ErrNotRunning) {
-				a.note("no node service runs")
-				return nil
+			if err != nil && !errors.Is(err, node.ErrNotRunning) {
+				return err
 			}
-			return err
+			if a.json {
+				return a.emit("node", map[string]any{"running": false, "stopped": err == nil})
+			}
+			if err != nil {
+				a.note("no node service runs")
+			}
+			return nil
 		},
 	}
 }

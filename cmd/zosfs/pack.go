@@ -10,11 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/hub/api"
 	"github.com/zosfs/zosfs/internal/credentials"
 	"github.com/zosfs/zosfs/internal/term"
 	"github.com/zosfs/zosfs/pack"
 	"github.com/zosfs/zosfs/ref"
+	"github.com/zosfs/zosfs/store/remote"
 )
 
 // packOptions are the flags of pack.
@@ -105,6 +108,9 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 		return err
 	}
 	defer closing(client, &err)
+	if err := mayWrite(ctx, client, r); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(a.dirs.Cache, 0o700); err != nil {
 		return err
 	}
@@ -132,6 +138,19 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 		}
 	}
 	return a.packed(res, r.String())
+}
+
+// mayWrite asks before anything is read or sent whether there is a hub, and whether it will
+// take the image in the end.
+func mayWrite(ctx context.Context, client *remote.Client, r ref.Ref) error {
+	who, err := client.Whoami(ctx)
+	if err != nil {
+		return fmt.Errorf("pack to %s: %w", r, err)
+	}
+	if who.Scope == api.ScopeRead || who.Scope == api.ScopeWrite && who.User != r.Owner {
+		return fmt.Errorf("pack to %s: the token of %s may %s, and write to %s/… at most: %w", r, who.User, who.Scope, who.User, errs.ErrDenied)
+	}
+	return nil
 }
 
 func (a *app) packTree(ctx context.Context, source string, dst pack.Dest, out string, o packOptions) (pack.Result, error) {
@@ -174,8 +193,8 @@ func (a *app) packed(res pack.Result, dest string) error {
 		a.note("the next pack will read all files again: %s", res.CacheError)
 	}
 	n := res.Counts
-	a.note("packed %d entries with %s: %s without duplicates and holes, %d chunks", n.Entries, bytesText(n.Size), bytesText(n.Unique), n.Chunks)
-	a.note("sent %s in %d blobs: %d new chunks, %d the store had", bytesText(res.BytesSent), res.BlobsSent, res.ChunksNew, res.ChunksKnown)
+	a.note("packed %s with %s: %s without duplicates and holes, %s", count(n.Entries, "name"), bytesText(n.Size), bytesText(n.Unique), count(n.Chunks, "chunk"))
+	a.note("sent %s in %s: %s new, %d were there", bytesText(res.BytesSent), count(res.BlobsSent, "blob"), count(res.ChunksNew, "chunk"), res.ChunksKnown)
 	a.note("wrote %s", dest)
 	_, err := fmt.Fprintln(a.out, res.Digest)
 	return err

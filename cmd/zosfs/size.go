@@ -39,6 +39,14 @@ func (s *size) String() string {
 // Type implements pflag.Value.
 func (*size) Type() string { return "size" }
 
+// count writes a number of things.
+func count(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprint(n, " ", thing)
+}
+
 // bytesText writes n for a person, in binary units.
 func bytesText(n int64) string {
 	if n < 0 {

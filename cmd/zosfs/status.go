@@ -28,8 +28,9 @@ what each source answered.
 
 Exit codes: 0 done, 1 failure, 2 usage, 4 nothing of ours is mounted at DIR. When no service
 runs there are no mounts, and that is no failure.`,
-		Args: args(cobra.MaximumNArgs(1)),
-		RunE: func(c *cobra.Command, given []string) error { return a.status(c.Context(), given) },
+		Args:              args(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: mountPoints,
+		RunE:              func(c *cobra.Command, given []string) error { return a.status(c.Context(), given) },
 	}
 }
 

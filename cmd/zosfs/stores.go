@@ -46,7 +46,7 @@ func (a *app) openStores(ctx context.Context, urls []string, creds *credentials.
 	for _, url := range urls {
 		st, err := all.Open(ctx, url, all.Options{Credentials: creds.Token, CacheDir: dir})
 		if err != nil {
-			return nil, err
+			return nil, badWords("zosfs pack", err)
 		}
 		s.replicas = append(s.replicas, replica{Store: a.patient(st), inner: st})
 	}

@@ -80,6 +80,6 @@ func (a *app) verified(v verifyJSON) error {
 	if v.Deep {
 		how = bytesText(v.Bytes) + " of sealed content verified"
 	}
-	_, err := fmt.Fprintf(a.out, "%s is good: %d blobs, %s\n", v.Digest, v.Blobs, how)
+	_, err := fmt.Fprintf(a.out, "%s is good: %s, %s\n", v.Digest, count(v.Blobs, "blob"), how)
 	return err
 }

@@ -47,9 +47,20 @@ func NewProgress(w io.Writer, title string, o Options) *Progress {
 	if o.Quiet || o.JSON || !obeys(w) {
 		return p
 	}
-	p.bars = mpb.New(mpb.WithOutput(w))
+	p.bars = mpb.New(mpb.WithOutput(atStart{w}))
 	p.bar = p.bars.MustAdd(0, mpb.BarFillerFunc(p.fill), mpb.BarFillerTrim())
 	return p
+}
+
+// atStart begins each write at the first column: a terminal that echoes Ctrl-C as ^C has
+// moved the cursor, and what is erased from there on would leave the head of the line.
+type atStart struct{ io.Writer }
+
+func (w atStart) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.Writer, "\r"); err != nil {
+		return 0, err
+	}
+	return w.Writer.Write(p)
 }
 
 // Shown reports whether anything is shown, for work that would be done for that alone.

@@ -28,10 +28,14 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+bold= plain=
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain" >&2; }
+# quietly CMD... shows what a command says on stderr only when it fails.
+quietly() { "$@" 2>"$work/said" || { status=$?; cat "$work/said" >&2; return "$status"; }; }
 # number KEY prints the first number that KEY has in the JSON on stdin.
 number() { grep -o "\"$1\":-\?[0-9]*" | head -n 1 | cut -d: -f2 | grep .; }
-human() { numfmt --to=iec-i --suffix=B "$1"; }
+human() { numfmt --to=iec-i --suffix=B --format='%.1f' "$1" | sed 's/[A-Z]/ &/'; }
 millis() { echo $(($(date +%s%N) / 1000000)); }
 
 say "1. A real tree"
@@ -40,6 +44,7 @@ if [ -n "${DEMO_TREE:-}" ]; then
 	mkdir "$work/debian"
 	cp -a "$DEMO_TREE/." "$work/debian/"
 elif [ "$(id -u)" = 0 ] && command -v debootstrap >/dev/null &&
+	echo "debootstrap makes one, in about half a minute" >&2 &&
 	debootstrap --variant=minbase bookworm "$work/debian" >"$work/debootstrap.log" 2>&1; then
 	what="Debian 12 root (debootstrap, minbase)"
 else
@@ -47,7 +52,7 @@ else
 	mkdir "$work/debian"
 	cp -a "$(go env GOROOT)/." "$work/debian/"
 fi
-echo "$what: $(find "$work/debian" | wc -l) entries, $(du -sh --apparent-size "$work/debian" | cut -f1)"
+echo "$what: $(find "$work/debian" -mindepth 1 | wc -l) names, $(human "$(find "$work/debian" -type f -printf '%s %D:%i\n' | sort -u | awk '{ n += $1 } END { print n + 0 }')") in files"
 
 say "2. A hub on loopback: one process, one directory"
 "$zosfs" --json hub serve --data "$work/hub" --listen 127.0.0.1:0 >"$work/hub.json" 2>"$work/hub.log" &
@@ -63,7 +68,7 @@ hub=$(sed -n 's/.*"url":"\([^"]*\)".*/\1/p' "$work/hub.json")
 say "3. Pack it and publish it"
 image=$hub/acme/debian:12
 start=$(millis)
-"$zosfs" --json pack "$work/debian" "$image" >"$work/pack1.json"
+quietly "$zosfs" --json pack "$work/debian" "$image" >"$work/pack1.json"
 pack_ms=$(($(millis) - start))
 "$zosfs" inspect "$image"
 
@@ -75,7 +80,7 @@ for ((i = 0; i < ${#files[@]}; i += 100)); do
 	changed=$((changed + 1))
 done
 start=$(millis)
-"$zosfs" --json pack "$work/debian" "$hub/acme/debian:12.1" >"$work/pack2.json"
+quietly "$zosfs" --json pack "$work/debian" "$hub/acme/debian:12.1" >"$work/pack2.json"
 pack2_ms=$(($(millis) - start))
 sent1=$(number bytes_sent <"$work/pack1.json")
 sent2=$(number bytes_sent <"$work/pack2.json")
@@ -88,7 +93,7 @@ start=$(millis)
 "$zosfs" mount "$image" "$work/mnt"
 mount_ms=$(($(millis) - start))
 ls "$work/mnt"
-listed=$(find "$work/mnt" | wc -l)
+listed=$(find "$work/mnt" -mindepth 1 | wc -l)
 echo "$listed names listed; nothing but the flist was fetched"
 
 say "6. Run a program out of it"
@@ -112,7 +117,7 @@ entries=$(number entries <"$work/inspect.json")
 say "What it took"
 row() { printf '%-28s %16s\n' "$1" "$2"; }
 {
-	row "entries" "$entries"
+	row "names" "$entries"
 	row "logical bytes" "$(human "$size")"
 	row "bytes stored" "$(human "$stored")"
 	row "pack and publish" "$pack_ms ms"
