@@ -140,7 +140,7 @@ func (f *File) Commit() error {
 		return errors.Join(err, f.Abort())
 	}
 	f.done = true
-	return f.step("sync directory", func() error { return syncDir(filepath.Dir(f.path)) })
+	return f.step("sync directory", func() error { return SyncDir(filepath.Dir(f.path)) })
 }
 
 // Abort closes and removes the temporary file. After Commit or Abort it does nothing, so it
@@ -166,7 +166,9 @@ func (f *File) step(name string, do func() error) error {
 	return kind(do())
 }
 
-func syncDir(path string) error {
+// SyncDir makes what was made, renamed or removed in the directory path survive a crash, on
+// file systems that know of that.
+func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err

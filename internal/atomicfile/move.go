@@ -23,5 +23,5 @@ func Move(from, path string, perm fs.FileMode) error {
 	if err := os.Rename(from, path); err != nil {
 		return kind(err)
 	}
-	return kind(syncDir(filepath.Dir(path)))
+	return kind(SyncDir(filepath.Dir(path)))
 }

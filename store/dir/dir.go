@@ -122,7 +122,7 @@ func (s *Store) holds(ctx context.Context, id blob.Digest, want int64) bool {
 		return false
 	}
 	// It may be there from a Put that was killed between renaming and syncing.
-	return blob.Digest(h.Sum(nil)) == id && f.Sync() == nil && syncDir(filepath.Dir(f.Name())) == nil
+	return blob.Digest(h.Sum(nil)) == id && f.Sync() == nil && atomicfile.SyncDir(filepath.Dir(f.Name())) == nil
 }
 
 // Stat implements [store.Stater].
@@ -180,17 +180,5 @@ func mkdir(path string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) {
-		err = nil // a file system that does not know the syncing of directories
-	}
-	return errors.Join(err, d.Close())
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
