@@ -24,6 +24,9 @@ build: ## build bin/zosfs, one static binary
 test: deps ## vet and run all tests, with the race detector where there is a C compiler
 	$(GO) vet $(PKG)
 	$(GO) test $(RACE) -timeout 20m $(PKG)
+ifneq ($(and $(RACE),$(filter ./...,$(PKG))),) # limits of memory are exact without the detector alone
+	$(GO) test -run '^TestMemory$$' ./image ./pack
+endif
 
 race: deps ## run all tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(PKG)
