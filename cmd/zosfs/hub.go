@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -108,6 +111,9 @@ Exit codes: 0 done, 1 failure, 2 usage, 4 no such token, 5 directory not allowed
 			if expires != 0 {
 				req.Expires = time.Now().Add(expires)
 			}
+			if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
+				a.note("there was no hub in %s; it has one now", data)
+			}
 			secret, info, err := hub.CreateToken(c.Context(), data, req)
 			if err != nil {
 				return badWords(c.CommandPath(), err)
@@ -168,9 +174,17 @@ func (a *app) listTokens(tokens []api.Token) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.User, t.Scope, t.Pattern, date(t.Expires), date(t.LastUsed), t.Name)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.User, t.Scope, t.Pattern, expiry(t), date(t.LastUsed), t.Name)
 	}
 	return w.Flush()
+}
+
+// expiry says until when a token is good.
+func expiry(t api.Token) string {
+	if t.Revoked != nil {
+		return "revoked"
+	}
+	return date(t.Expires)
 }
 
 func date(t *time.Time) string {

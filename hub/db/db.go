@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite" // also registers the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -33,8 +34,14 @@ type DB struct {
 }
 
 // Open opens the database file path, which it makes if it is not there, and brings it to
-// the present schema.
-func Open(ctx context.Context, path string) (*DB, error) {
+// the present schema. Processes that open one file at the same time do so one after another.
+func Open(ctx context.Context, path string) (_ *DB, err error) {
+	// A file of its own: closing one that SQLite has open would drop SQLite's locks.
+	turn := flock.New(path+".lock", flock.SetPermissions(0o600))
+	if _, err := turn.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("open %s: lock: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, turn.Close()) }()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // SQLite would make it readable to all
 	if err != nil {
 		return nil, err
