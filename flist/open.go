@@ -154,7 +154,8 @@ func openFile(f *os.File) (_ *Reader, err error) {
 	if r.cursors, err = openCursors(r.db); err != nil {
 		return nil, corrupt("%v", err)
 	}
-	if r.facts, err = check(r.db); err != nil {
+	release := func() { _ = unix.Madvise(data, unix.MADV_DONTNEED) } // advice; the pages stay in the page cache
+	if r.facts, err = check(r.db, release); err != nil {
 		if errors.Is(err, sqlitefile.ErrCorrupt) {
 			err = corrupt("%v", err)
 		}
@@ -179,6 +180,16 @@ func checkSchema(db *sqlitefile.DB) error {
 		if t != schema[i] {
 			return corrupt("flist with table %q, want %q", t.SQL, schema[i].SQL)
 		}
+	}
+	return nil
+}
+
+// Release gives the memory of all that was read so far back to the system; it comes again from
+// the file as it is needed. Whoever has gone through the whole flist and will need little of it
+// calls it. It is safe for concurrent use.
+func (r *Reader) Release() error {
+	if err := unix.Madvise(r.data, unix.MADV_DONTNEED); err != nil {
+		return fmt.Errorf("release flist: %w", err)
 	}
 	return nil
 }

@@ -92,6 +92,9 @@ func New(r *flist.Reader, src store.Getter, o Options) (*Image, error) {
 	if im.log == nil {
 		im.log = slog.New(slog.DiscardHandler)
 	}
+	if err := r.Release(); err != nil { // names and attributes are in the tree now
+		return nil, err
+	}
 	im.stats.ahead = newBitmap(r.Counts().Chunks)
 	im.ctx, im.cancel = context.WithCancelCause(context.Background())
 	return im, nil

@@ -38,9 +38,15 @@
 // service that is killed leaves its mounts dead: reading them fails with ENOTCONN; the next
 // service names them in its log and status, and [Client.Unmount] takes them away.
 //
+// # Memory
+//
+// A mount takes what its tree takes (package image), the cache about 20 bytes a chunk. Beyond
+// these the process has a soft limit of 32 MiB, unless GOMEMLIMIT is set: a garbage collector
+// left alone would keep twice what a burst of reads once needed.
+//
 // # Concurrency
 //
-// All of the package is safe for concurrent use. The locks are leaves: table.mu and prober.mu,
-// not held while anything is mounted, unmounted, read or asked, and logFile.mu, which keeps
+// All of the package is safe for concurrent use. The locks are leaves: table.mu, prober.mu and
+// memory.mu, not held while anything is mounted, unmounted, read or asked, and logFile.mu, which keeps
 // lines whole and is held while one is written.
 package node

@@ -122,6 +122,7 @@ func (s *service) show(ctx context.Context, m *mounted, dir string, mode mount.M
 		return errors.Join(err, m.image.Close(), m.opened.Close())
 	}
 	m.info.Dir, m.info.Mode, m.info.Reason, m.info.Since = m.mount.Dir(), m.mount.Mode(), m.mount.Why(), time.Now()
+	s.memory.add(m.image.Tree().Bytes())
 	s.table.add(m)
 	go s.watch(m) // ends with the mount
 	log.Info("mounted", "mode", m.info.Mode, "digest", m.info.Digest, "entries", m.info.Counts.Entries)
@@ -136,6 +137,7 @@ func (s *service) watch(m *mounted) {
 	m.mount.Wait()
 	err := errors.Join(m.image.Close(), m.opened.Close())
 	s.table.remove(m)
+	s.memory.add(-m.image.Tree().Bytes())
 	log := s.log.With("ref", m.info.Ref, "dir", m.info.Dir)
 	switch {
 	case err != nil:

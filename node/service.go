@@ -77,7 +77,8 @@ type service struct {
 	table   *table
 	dead    *prober
 	stop    context.CancelFunc // begins the end
-	drained chan struct{}      // closed when everything is unmounted
+	memory  *memory
+	drained chan struct{} // closed when everything is unmounted
 }
 
 // Run serves a node until ctx ends, somebody calls Stop, or it has been idle, then unmounts
@@ -118,13 +119,15 @@ func run(parent context.Context, o Options, starter *starter) (err error) {
 	defer stop()
 	s := &service{
 		opts: o, dirs: o.Dirs, log: o.Log, since: time.Now(), stop: stop,
-		table: newTable(o.Idle, stop), dead: newProber(), drained: make(chan struct{}),
+		table: newTable(o.Idle, stop), dead: newProber(), memory: newMemory(), drained: make(chan struct{}),
 	}
+	defer s.memory.end()
 	defer s.table.end()
 	if s.cache, err = cache.Open(o.Dirs.Cache, cache.Options{Limit: o.CacheLimit, Log: o.Log}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.cache.Close()) }()
+	s.memory.add(s.cache.Stats().IndexBytes)
 	ln, err := listen(ctx, o.Dirs)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func attachFusermount(ctx context.Context, dir string, o Options) (int, error) {
 	if userAllowOther() {
 		options = append(options, "allow_other")
 	}
-	cmd := exec.CommandContext(ctx, fusermount, "-o", strings.Join(options, ","), "--", dir)
+	cmd := command(ctx, "-o", strings.Join(options, ","), "--", dir)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3")
 	var stderr bytes.Buffer
@@ -72,6 +73,14 @@ func attachFusermount(ctx context.Context, dir string, o Options) (int, error) {
 		return -1, errors.Join(fmt.Errorf("%s: %w", fusermount, err), detach(ctx, dir, true))
 	}
 	return fd, nil
+}
+
+// command returns fusermount3 with args, in a process group of its own: a second Ctrl-C ends
+// this program at once, and must not end the unmounting that the first one began.
+func command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, fusermount, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
 }
 
 func receiveFD(socket int) (int, error) {
@@ -112,7 +121,7 @@ func detach(ctx context.Context, dir string, lazy bool) error {
 	if lazy {
 		args = append(args, "-z")
 	}
-	cmd := exec.CommandContext(ctx, fusermount, append(args, "--", dir)...)
+	cmd := command(ctx, append(args, "--", dir)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {

@@ -58,12 +58,13 @@ func smallTree(t *testing.T) string {
 func TestCost(t *testing.T) {
 	s := mount(t, mounttest.Image(t, smallTree(t)), fusefs.Options{})
 	var last fusefs.Stats
-	// since returns the requests by kind since the last call.
+	// since returns the requests by kind since the last call, but for statfs: others ask for
+	// that, such as a node service in another test that looks for dead mounts.
 	since := func() map[string]uint64 {
 		now := s.Stats()
 		diff := make(map[string]uint64)
 		for kind, n := range now.Requests {
-			if n -= last.Requests[kind]; n != 0 {
+			if n -= last.Requests[kind]; n != 0 && kind != "statfs" {
 				diff[kind] = n
 			}
 		}
