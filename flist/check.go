@@ -21,7 +21,8 @@ type facts struct {
 
 // check reads every row once and proves every rule of docs/format.md. The arrays it needs
 // for that, some 30 bytes a node and 4 a chunk, are garbage afterwards.
-func check(db *sqlitefile.DB) (facts, error) {
+// release is called after each table, whose pages will not be needed for a while.
+func check(db *sqlitefile.DB, release func()) (facts, error) {
 	c := checker{db: db, scan: db.NewScan()}
 	c.properties = make(map[string]string)
 	for _, step := range []func() error{
@@ -31,6 +32,7 @@ func check(db *sqlitefile.DB) (facts, error) {
 		if err := step(); err != nil {
 			return facts{}, err
 		}
+		release()
 	}
 	if err := c.hashTree(); err != nil {
 		return facts{}, err

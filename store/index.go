@@ -41,19 +41,30 @@ type Index struct {
 	closed bool
 	// Changes since the file was written:
 	added map[blob.Digest]*addedBlob
-	fresh map[chunk.Digest]blob.Location // in added, of the blob with the smallest digest
-	gone  map[blob.Digest]bool           // deleted
+	fresh map[chunk.Digest]freshRef // in added, of the blob with the smallest digest
+	gone  map[blob.Digest]bool      // deleted
 }
 
 // addedBlob is a table that is not in the file yet.
 type addedBlob struct {
+	id    blob.Digest
 	state blobState
 	refs  []blob.Ref
 }
 
+// freshRef names a row of a table: a third of what a blob.Location takes in memory.
+type freshRef struct {
+	blob *addedBlob
+	at   int // in refs
+}
+
+func (f freshRef) location() blob.Location {
+	return blob.Location{Blob: f.blob.id, Ref: f.blob.refs[f.at]}
+}
+
 // tuning holds what tests make small.
 type tuning struct {
-	pending int // chunks in added, at about 150 bytes, before they are merged into the file
+	pending int // chunks in added, at about 130 bytes, before they are merged into the file
 	run     int // records that are sorted in memory, at 52 bytes
 }
 
@@ -98,10 +109,10 @@ func (x *Index) Locate(ctx context.Context, chunks []chunk.Digest) (map[chunk.Di
 		old, inFile := x.file.locate(d, x.gone)
 		l, isFresh := x.fresh[d]
 		switch {
-		case inFile && (!isFresh || old.Blob.Compare(l.Blob) < 0):
+		case inFile && (!isFresh || old.Blob.Compare(l.blob.id) < 0):
 			found[d] = old
 		case isFresh:
-			found[d] = l
+			found[d] = l.location()
 		}
 	}
 	return found, nil
@@ -147,7 +158,7 @@ func (x *Index) GetChecked(ctx context.Context, id blob.Digest, off int64, p []b
 // Once there are very many, they are merged into the file; if that fails, they stay in
 // memory.
 func (x *Index) Add(id blob.Digest, t blob.Table) {
-	b := &addedBlob{state: indexed, refs: t.Refs}
+	b := &addedBlob{id: id, state: indexed, refs: t.Refs}
 	if t.Flags&blob.FlagCopy != 0 {
 		b.state, b.refs = skipped, nil
 	}
@@ -155,7 +166,7 @@ func (x *Index) Add(id blob.Digest, t blob.Table) {
 	delete(x.gone, id)
 	if x.added[id] == nil {
 		x.added[id] = b
-		x.freshen(id, b)
+		x.freshen(b)
 	}
 	full := len(x.fresh) >= x.tuning.pending
 	x.mu.Unlock()
@@ -172,16 +183,17 @@ func (x *Index) Add(id blob.Digest, t blob.Table) {
 
 // setAdded sets added, and fresh from it. The caller holds mu.
 func (x *Index) setAdded(added map[blob.Digest]*addedBlob) {
-	x.added, x.fresh = added, make(map[chunk.Digest]blob.Location)
-	for id, b := range added {
-		x.freshen(id, b)
+	x.added, x.fresh = added, make(map[chunk.Digest]freshRef)
+	for _, b := range added {
+		x.freshen(b)
 	}
 }
 
-func (x *Index) freshen(id blob.Digest, b *addedBlob) {
-	for _, r := range b.refs {
-		if l, ok := x.fresh[r.Chunk]; !ok || id.Compare(l.Blob) < 0 {
-			x.fresh[r.Chunk] = blob.Location{Blob: id, Ref: r}
+func (x *Index) freshen(b *addedBlob) {
+	for i := range b.refs {
+		d := b.refs[i].Chunk
+		if l, ok := x.fresh[d]; !ok || b.id.Compare(l.blob.id) < 0 {
+			x.fresh[d] = freshRef{b, i}
 		}
 	}
 }
