@@ -10,19 +10,26 @@ const (
 	// nearby is the delay below which a request costs less than bytes nobody asked for:
 	// loopback and the same rack.
 	nearby = time.Millisecond
+	// assumedRate stands for a rate that is not known yet, in bytes a second: small bodies do
+	// not tell it, and a tree of small files would never have a window. Over 20 Mbit/s and 50
+	// ms it makes 40 requests of the 956 that 1,000 small files took without.
+	assumedRate = 1 << 20
 )
 
 // link returns what is known of the source's link: how many bytes it carries while one
-// request waits for its answer (bandwidth x delay), and bytes a second. Both are 0 where that
-// is not known or not worth bridging.
+// request waits for its answer (bandwidth x delay), and bytes a second. Both are 0 where the
+// delay is not known or not worth bridging.
 func (im *Image) link() (carries int64, rate float64) {
 	l, ok := im.src.(Linker)
 	if !ok {
 		return 0, 0
 	}
 	delay, rate := l.Link()
-	if delay <= nearby || !(rate > 0) {
+	if delay <= nearby {
 		return 0, 0
+	}
+	if !(rate > 0) {
+		rate = assumedRate
 	}
 	return int64(min(rate*(delay-nearby).Seconds(), maxStream)), rate
 }

@@ -207,7 +207,7 @@ func TestWindow(t *testing.T) {
 		chunks int64 // fetched
 	}{
 		{"unknown delay", 0, 1e9, 1},
-		{"unknown rate", time.Second, 0, 1},
+		{"unknown rate", 51 * time.Millisecond, 0, 1 + (1<<20)/20/size}, // 1 MiB/s is assumed
 		{"loopback", time.Millisecond, 1e9, 1},
 		{"less than a chunk", 11 * time.Millisecond, 999_000, 1},
 		{"five chunks", 51 * time.Millisecond, 1e6, 6},
@@ -257,8 +257,8 @@ func TestGaps(t *testing.T) {
 		requests int64
 		wasted   int64
 	}{
-		{"adjacent, no window", 0, 0, 1, 0},
-		{"gap, no window", 100, 0, 2, 0},
+		{"adjacent, no window", 0, 1, 1, 0},
+		{"gap, no window", 100, 1, 2, 0},
 		{"gap within the window", 5000, 1e6, 1, 5000},
 		{"gap beyond the window", 11_000, 1e6, 2, 0},
 	}

@@ -249,7 +249,7 @@ func (s *source) patience(n int64, least, most time.Duration) time.Duration {
 func (s *source) link() (time.Duration, float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.latency == 0 || s.bandwidth == 0 {
+	if s.latency == 0 {
 		return 0, 0
 	}
 	least := s.minimum[0]
