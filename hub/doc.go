@@ -2,8 +2,9 @@
 //
 // Below the data directory lie hub.db (the rows, package db), blobs/ (files by digest, as
 // package store/dir has them), flists/ (shipped flists by digest) and tmp/ (uploads on
-// their way). The protocol is normative in docs/protocol.md; [Server.Handler] serves it
-// together with the page that shows public repositories.
+// their way); the last three lie on one file system. The protocol is normative in
+// docs/protocol.md; [Server.Handler] serves it together with the page that shows public
+// repositories.
 //
 // # What is trusted
 //

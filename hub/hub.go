@@ -118,6 +118,11 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.blobs, err = dir.New(s.opts.Data); err != nil {
 		return err
 	}
+	for _, d := range []string{s.flists, filepath.Join(s.opts.Data, "blobs")} {
+		if err := movable(s.tmp, d); err != nil {
+			return err
+		}
+	}
 	if s.db, err = db.Open(ctx, databasePath(s.opts.Data)); err != nil {
 		return err
 	}
@@ -126,6 +131,20 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.trees = newTrees(s.openFlist)
 	return nil
+}
+
+// movable reports whether files can be renamed from one directory to the other, by trying:
+// bind mounts forbid it within one file system too.
+func movable(from, to string) error {
+	f, err := os.CreateTemp(from, "probe-")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(to, filepath.Base(f.Name()))
+	if err := errors.Join(f.Close(), os.Rename(f.Name(), path)); err != nil {
+		return fmt.Errorf("%s and %s must lie on one file system: %w", from, to, errors.Join(err, os.Remove(f.Name())))
+	}
+	return os.Remove(path)
 }
 
 func databasePath(data string) string { return filepath.Join(data, "hub.db") }

@@ -1,15 +1,18 @@
 package hub_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/zosfs/zosfs/hub"
 	"github.com/zosfs/zosfs/hub/api"
+	"github.com/zosfs/zosfs/internal/testenv"
 	"github.com/zosfs/zosfs/store/storetest"
 )
 
@@ -80,4 +83,28 @@ func TestUploadsCount(t *testing.T) {
 	}
 	close(resume)
 	done.Wait()
+}
+
+// TestOneFileSystem: a directory in which uploads could never be moved into place is refused
+// at the start, not at each upload.
+func TestOneFileSystem(t *testing.T) {
+	testenv.NeedRoot(t)
+	data := t.TempDir()
+	blobs := filepath.Join(data, "blobs")
+	if err := os.Mkdir(blobs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Mounted(t, blobs)
+	if err := syscall.Mount("none", blobs, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := hub.New(t.Context(), hub.Options{Data: data})
+	if !errors.Is(err, syscall.EXDEV) || !strings.Contains(err.Error(), "one file system") {
+		t.Errorf("New with blobs on another file system = %v, want %v and why", err, syscall.EXDEV)
+	}
+	for _, d := range []string{blobs, filepath.Join(data, "tmp"), filepath.Join(data, "flists")} {
+		if left, err := os.ReadDir(d); err != nil || len(left) > 0 {
+			t.Errorf("%s holds %v, %v, want nothing", d, left, err)
+		}
+	}
 }
