@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,12 +37,13 @@ type app struct {
 	ran   bool   // whether a command was begun: errors before that are about the command line
 	cache string // directory; "" is the default
 	dirs  node.Dirs
+	now   func() time.Time // the clock; tests set it
 }
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, s streams) int {
 	out := bufio.NewWriterSize(s.out, 64<<10)
-	a := &app{streams: streams{in: s.in, out: out, err: s.err}}
+	a := &app{streams: streams{in: s.in, out: out, err: s.err}, now: time.Now}
 	root := a.root()
 	a.json = slices.Contains(args, "--json") // for errors in the command line itself
 	root.SetArgs(args)

@@ -9,13 +9,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
 	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/node"
 )
 
 var update = flag.Bool("update", false, "write docs/cli.md anew")
@@ -181,5 +184,28 @@ func TestSize(t *testing.T) {
 		if err := s.Set(text); err == nil {
 			t.Errorf("Set(%q) = %d, want an error", text, s)
 		}
+	}
+}
+
+func TestSweep(t *testing.T) {
+	a := &app{dirs: node.Dirs{Cache: t.TempDir()}, now: time.Now}
+	for _, name := range []string{"pack-1", "pack-2", "segments"} {
+		if err := os.Mkdir(filepath.Join(a.dirs.Cache, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func() string {
+		names, err := filepath.Glob(filepath.Join(a.dirs.Cache, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(len(names))
+	}
+	if a.sweep(); left() != "3" {
+		t.Errorf("%s directories after a sweep of new ones, want 3", left())
+	}
+	a.now = func() time.Time { return time.Now().Add(25 * time.Hour) }
+	if a.sweep(); left() != "1" {
+		t.Errorf("%s directories a day later, want 1", left())
 	}
 }

@@ -73,7 +73,7 @@ func (a *app) pack(ctx context.Context, source, dest string, o packOptions) erro
 	if r.Path == "" && (len(o.stores) > 0 || !r.Digest.IsZero()) {
 		return &usageError{cmd: "zosfs pack", err: errors.New("a hub keeps the blobs itself and names the version: give OWNER/NAME:TAG and no --store")}
 	}
-	o.Start = time.Now()
+	o.Start = a.now()
 	if o.author != "" {
 		o.Properties = map[string]string{flist.PropertyAuthor: o.author}
 	}
@@ -114,7 +114,8 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 	if err := os.MkdirAll(a.dirs.Cache, 0o700); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(a.dirs.Cache, "pack-")
+	a.sweep()
+	tmp, err := os.MkdirTemp(a.dirs.Cache, packTemp)
 	if err != nil {
 		return err
 	}
@@ -138,6 +139,18 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 		}
 	}
 	return a.packed(res, r.String())
+}
+
+const packTemp = "pack-" // begins the names of our temporary directories in the cache
+
+// sweep removes what packs that were killed more than a day ago have left.
+func (a *app) sweep() {
+	left, _ := filepath.Glob(filepath.Join(a.dirs.Cache, packTemp+"*"))
+	for _, dir := range left {
+		if st, err := os.Stat(dir); err == nil && a.now().Sub(st.ModTime()) > 24*time.Hour {
+			_ = os.RemoveAll(dir) // it is tried again by the next pack
+		}
+	}
 }
 
 // mayWrite asks before anything is read or sent whether there is a hub, and whether it will
