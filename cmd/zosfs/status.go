@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/zosfs/zosfs/internal/term"
+	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/node"
 )
 
@@ -37,11 +39,7 @@ runs there are no mounts, and that is no failure.`,
 func (a *app) status(ctx context.Context, given []string) error {
 	st, err := node.Dial(a.dirs).Status(ctx)
 	if errors.Is(err, node.ErrNotRunning) && len(given) == 0 {
-		if a.json {
-			return a.emit("status", map[string]any{"running": false, "mounts": []any{}})
-		}
-		a.note("no node service runs, so nothing is mounted")
-		return nil
+		return a.statusAlone()
 	}
 	if err != nil {
 		return err
@@ -73,6 +71,32 @@ func (a *app) status(ctx context.Context, given []string) error {
 	}
 	for _, m := range st.Mounts {
 		mountStatus(w, m)
+	}
+	return w.Flush()
+}
+
+// statusAlone is the status where no service runs: mounts that are there are of processes of
+// their own, or of services that died.
+func (a *app) statusAlone() error {
+	left, err := mount.List()
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.emit("status", map[string]any{"running": false, "mounts": []any{}, "others": append([]mount.Info{}, left...)})
+	}
+	if len(left) == 0 {
+		a.note("no node service runs, and nothing is mounted")
+		return nil
+	}
+	a.note("no node service of this user runs")
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	for _, m := range left {
+		state := "served by another process"
+		if err := unix.Statfs(m.Dir, new(unix.Statfs_t)); errors.Is(err, unix.ENOTCONN) {
+			state = "dead, its service is gone: zosfs umount " + m.Dir
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", term.Printable([]byte(m.Dir)), term.Printable([]byte(m.Source)), term.Printable([]byte(state)))
 	}
 	return w.Flush()
 }
