@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -87,6 +88,11 @@ type Repository struct {
 	Tags             []Tag
 	Next             string    // where the next page of tags begins after; "" on the last
 	Versions         []Version // newest first
+}
+
+// Newest returns the tag of this page that moved last; the page must have one.
+func (r Repository) Newest() Tag {
+	return slices.MaxFunc(r.Tags, func(a, b Tag) int { return a.Moved.Compare(b.Moved) })
 }
 
 // Tag is a name of a version.
