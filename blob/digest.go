@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/errs"
 )
 
@@ -19,22 +20,11 @@ func Sum(p []byte) Digest { return sha256.Sum256(p) }
 // ParseDigest reads the 64 lower-case hexadecimal digits that [Digest.String] writes. Any
 // other text is errs.ErrFormat, so a parsed digest is safe as a file name.
 func ParseDigest(s string) (Digest, error) {
-	var d Digest
-	if len(s) != hex.EncodedLen(len(d)) {
-		return Digest{}, fmt.Errorf("blob digest %.80q: want 64 hexadecimal digits: %w", s, errs.ErrFormat)
+	d, err := chunk.ParseDigest(s) // the text is the same, what it names is not
+	if err != nil {
+		return Digest{}, fmt.Errorf("blob %w: %w", err, errs.ErrFormat)
 	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return Digest{}, fmt.Errorf("blob digest %q: %q is not a lower-case hexadecimal digit: %w", s, c, errs.ErrFormat)
-		}
-	}
-	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
-		return Digest{}, fmt.Errorf("blob digest %q: %w: %w", s, err, errs.ErrFormat)
-	}
-	if d.IsZero() {
-		return Digest{}, fmt.Errorf("blob digest %q: the zero digest names nothing: %w", s, errs.ErrFormat)
-	}
-	return d, nil
+	return Digest(d), nil
 }
 
 // Check reports with a [MismatchError] if d is not the digest of the whole blob p.

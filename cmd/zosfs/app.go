@@ -167,6 +167,16 @@ func (a *app) note(format string, args ...any) {
 	}
 }
 
+// noteList says what befell paths, of which there are count and perhaps fewer listed.
+func (a *app) noteList(what string, paths []string, count int64) {
+	for _, p := range paths {
+		a.note("%s: %s", what, p)
+	}
+	if more := count - int64(len(paths)); more > 0 {
+		a.note("%s: %d more", what, more)
+	}
+}
+
 // emit prints one JSON object with its type.
 func (a *app) emit(kind string, v any) error {
 	p, err := json.Marshal(v)

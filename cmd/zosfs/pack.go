@@ -195,12 +195,7 @@ func (a *app) packed(res pack.Result, dest string) error {
 		what string
 		pack.List
 	}{{"changed while it was packed", res.Changed}, {"vanished while it was packed", res.Vanished}, {"left out, not readable", res.Skipped}} {
-		for _, p := range l.Paths {
-			a.note("%s: %s", l.what, p)
-		}
-		if more := l.Count - int64(len(l.Paths)); more > 0 {
-			a.note("%s: %d more", l.what, more)
-		}
+		a.noteList(l.what, l.Paths, l.Count)
 	}
 	if res.CacheError != "" {
 		a.note("the next pack will read all files again: %s", res.CacheError)

@@ -75,12 +75,7 @@ func (a *app) unpack(ctx context.Context, s, dir string, o openOptions, u unpack
 		what string
 		unpack.List
 	}{{"left out, only root makes devices", res.Devices}, {"without some attributes, which are not allowed here", res.Xattrs}, {"without setuid and setgid, as the owner is another", res.Modes}} {
-		for _, p := range l.Paths {
-			a.note("%s: %s", l.what, p)
-		}
-		if more := l.Count - int64(len(l.Paths)); more > 0 {
-			a.note("%s: %d more", l.what, more)
-		}
+		a.noteList(l.what, l.Paths, l.Count)
 	}
 	_, err = fmt.Fprintf(a.out, "%d entries and %s restored in %s\n", res.Entries, bytesText(res.Bytes), dir)
 	return err
