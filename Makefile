@@ -7,6 +7,7 @@ GO ?= go
 # The race detector needs a C compiler; RACE= leaves it out.
 RACE ?= $(shell command -v cc >/dev/null && echo -race)
 FUZZTIME ?= 5s
+BENCH ?= -o $(shell date +%F)
 PKG ?= ./...
 LINTER := bin/golangci-lint
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -45,8 +46,8 @@ fuzz: ## run each fuzz target for FUZZTIME (5s)
 		done; \
 	done
 
-bench: build ## run the benchmarks of the whole program; results go to bench/results
-	$(GO) run ./bench
+bench: build ## measure against ext4 and others; BENCH has its flags, results go to bench/results
+	$(GO) run ./bench $(BENCH)
 
 e2e: deps build ## run every script of test/e2e against bin/zosfs
 	@for script in test/e2e/*.sh; do echo "== $$script"; "$$script"; done
