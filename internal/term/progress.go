@@ -28,6 +28,7 @@ type Progress struct {
 	TotalBytes atomic.Int64 // to do, with those done; 0: not known
 	Deduped    atomic.Int64 // of Bytes, those that were there already
 
+	out   io.Writer
 	title string
 	unit  string
 	start time.Time
@@ -47,20 +48,10 @@ func NewProgress(w io.Writer, title string, o Options) *Progress {
 	if o.Quiet || o.JSON || !obeys(w) {
 		return p
 	}
-	p.bars = mpb.New(mpb.WithOutput(atStart{w}))
+	p.out = w
+	p.bars = mpb.New(mpb.WithOutput(w))
 	p.bar = p.bars.MustAdd(0, mpb.BarFillerFunc(p.fill), mpb.BarFillerTrim())
 	return p
-}
-
-// atStart begins each write at the first column: a terminal that echoes Ctrl-C as ^C has
-// moved the cursor, and what is erased from there on would leave the head of the line.
-type atStart struct{ io.Writer }
-
-func (w atStart) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(w.Writer, "\r"); err != nil {
-		return 0, err
-	}
-	return w.Writer.Write(p)
 }
 
 // Shown reports whether anything is shown, for work that would be done for that alone.
@@ -103,6 +94,7 @@ func (p *Progress) Abort() {
 	if p.end() {
 		p.bar.Abort(true)
 		p.bars.Wait()
+		_, _ = io.WriteString(p.out, "\r\x1b[K") // what an echoed ^C kept from being erased
 	}
 }
 
@@ -134,7 +126,8 @@ func (p *Progress) fill(w io.Writer, s decor.Statistics) error {
 		done:    s.Completed,
 	}
 	st.rate = p.rate.add(st.elapsed, st.bytes)
-	// The last column stays free: some terminals go to the next line when it is filled.
-	_, err := io.WriteString(w, st.line(s.AvailableWidth-1))
+	// The line begins at the first column: a terminal that echoes Ctrl-C as ^C has moved the
+	// cursor. The last column stays free: some terminals go to the next line when it is filled.
+	_, err := io.WriteString(w, "\r"+st.line(s.AvailableWidth-1))
 	return err
 }

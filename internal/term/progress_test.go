@@ -68,6 +68,8 @@ func (s *screen) write(p string) {
 	for p != "" {
 		last := len(s.rows) - 1
 		switch up, rest, ok := strings.Cut(p, "A\x1b[J"); {
+		case strings.HasPrefix(p, "\x1b[K"): // it follows a carriage return
+			s.rows[last], p = "", p[len("\x1b[K"):]
 		case strings.HasPrefix(p, "\x1b[") && ok:
 			var n int
 			if _, err := fmt.Sscanf(up, "\x1b[%d", &n); err != nil || n > last {
