@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/zosfs/zosfs/internal/treetest"
+
+	"golang.org/x/sys/unix"
 )
 
 // packMemory is the budget of memory of a pack, in bytes.
@@ -76,6 +78,7 @@ func (b *bench) packFresh(ctx context.Context, dir string) (_ packed, err error)
 		return packed{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(store)) }()
+	unix.Sync() // else our fsyncs wait for what others wrote before
 	return b.product.pack(ctx, "--no-cache", "--store", "file://"+store, dir, b.lab.path("pack.flist"))
 }
 

@@ -2,6 +2,8 @@ package flist
 
 import (
 	"bytes"
+	"errors"
+	"iter"
 	"math"
 
 	"github.com/zosfs/zosfs/blob"
@@ -20,10 +22,10 @@ type facts struct {
 }
 
 // check reads every row once and proves every rule of docs/format.md. The arrays it needs
-// for that, some 30 bytes a node and 4 a chunk, are garbage afterwards.
+// for that, some 30 bytes a node, 8 an object and 4 a chunk, are garbage afterwards.
 // release is called after each table, whose pages will not be needed for a while.
 func check(db *sqlitefile.DB, release func()) (facts, error) {
-	c := checker{db: db, scan: db.NewScan()}
+	c := checker{db: db, scan: db.NewScan(), release: release}
 	c.properties = make(map[string]string)
 	for _, step := range []func() error{
 		c.checkProperties, c.checkSources, c.checkBlobs, c.checkChunks, c.checkObjects,
@@ -45,12 +47,39 @@ type checker struct {
 	db   *sqlitefile.DB
 	scan *sqlitefile.Scan
 
+	release func() // gives back the pages read so far
+	read    int    // rows since it was called
+
 	blobSizes  []int64        // by BlobID-1
 	chunkSizes []uint32       // by ChunkID-1
-	objects    []Object       // by ObjectID-1
+	objects    []int64        // sizes, by ObjectID-1
 	sets       []chunk.Digest // by XattrSetID-1
 	nodes      []nodeFacts    // by NodeID-1
 	entries    []NodeID       // nodes of all entries, in their order
+}
+
+// releaseEvery is how many rows are read between two releases: some 10 MiB of pages.
+const releaseEvery = 100_000
+
+func (c *checker) passed() {
+	if c.read++; c.read == releaseEvery {
+		c.read = 0
+		c.release()
+	}
+}
+
+func (c *checker) rows(s *sqlitefile.Scan, table string, cols int, fn func(int64, []sqlitefile.Value) error) error {
+	return s.Rows(table, cols, func(id int64, v []sqlitefile.Value) error {
+		c.passed()
+		return fn(id, v)
+	})
+}
+
+func (c *checker) keys(s *sqlitefile.Scan, table string, cols int, fn func([]sqlitefile.Value) error) error {
+	return s.Keys(table, cols, func(v []sqlitefile.Value) error {
+		c.passed()
+		return fn(v)
+	})
 }
 
 type nodeFacts struct {
@@ -77,7 +106,7 @@ func optional(v sqlitefile.Value, hi int) bool {
 
 func (c *checker) checkProperties() error {
 	last := ""
-	return c.scan.Keys(tableProperty.Name, propertyCols, func(v []sqlitefile.Value) error {
+	return c.keys(c.scan, tableProperty.Name, propertyCols, func(v []sqlitefile.Value) error {
 		key := string(v[0].Bytes)
 		if v[0].Kind != sqlitefile.Text || v[1].Kind != sqlitefile.Blob || key <= last {
 			return corrupt("property %.80q after %.80q", key, last)
@@ -90,7 +119,7 @@ func (c *checker) checkProperties() error {
 
 func (c *checker) checkSources() error {
 	last := ""
-	return c.scan.Keys(tableSource.Name, sourceCols, func(v []sqlitefile.Value) error {
+	return c.keys(c.scan, tableSource.Name, sourceCols, func(v []sqlitefile.Value) error {
 		url := string(v[0].Bytes)
 		if v[0].Kind != sqlitefile.Text || !between(v[1], math.MinInt32, math.MaxInt32) || url <= last {
 			return corrupt("source %.80q after %.80q", url, last)
@@ -103,7 +132,7 @@ func (c *checker) checkSources() error {
 
 func (c *checker) checkBlobs() error {
 	seen := make(map[blob.Digest]struct{})
-	return c.scan.Rows(tableBlob.Name, blobCols, func(id int64, v []sqlitefile.Value) error {
+	return c.rows(c.scan, tableBlob.Name, blobCols, func(id int64, v []sqlitefile.Value) error {
 		if id != int64(len(c.blobSizes)+1) || !blobOf(v[1], len(blob.Digest{})) || !between(v[2], 1, blob.MaxSize) {
 			return corrupt("blob %d", id)
 		}
@@ -120,7 +149,7 @@ func (c *checker) checkBlobs() error {
 
 func (c *checker) checkChunks() error {
 	var blobs int64
-	err := c.scan.Rows(tableChunk.Name, chunkCols, func(id int64, v []sqlitefile.Value) error {
+	err := c.rows(c.scan, tableChunk.Name, chunkCols, func(id int64, v []sqlitefile.Value) error {
 		ch, ok := chunkOf(v)
 		if id != int64(len(c.chunkSizes)+1) || !ok || int(ch.Blob) > len(c.blobSizes) || int64(ch.Blob) > blobs+1 {
 			return corrupt("chunk %d", id)
@@ -164,7 +193,7 @@ func chunkOf(v []sqlitefile.Value) (Chunk, bool) {
 }
 
 func (c *checker) checkObjects() error {
-	return c.scan.Rows(tableObject.Name, objectCols, func(id int64, v []sqlitefile.Value) error {
+	return c.rows(c.scan, tableObject.Name, objectCols, func(id int64, v []sqlitefile.Value) error {
 		if id != int64(len(c.objects)+1) || !blobOf(v[1], chunk.DigestSize) || !between(v[2], 1, math.MaxInt64) {
 			return corrupt("object %d", id)
 		}
@@ -172,7 +201,7 @@ func (c *checker) checkObjects() error {
 		if o.Digest.IsZero() {
 			return corrupt("object %d without a digest", id)
 		}
-		c.objects = append(c.objects, o)
+		c.objects = append(c.objects, o.Size)
 		c.counts.Objects++
 		return nil
 	})
@@ -180,7 +209,7 @@ func (c *checker) checkObjects() error {
 
 func (c *checker) checkExtents() error {
 	var object, end, chunks int64
-	err := c.scan.Keys(tableExtent.Name, extentCols, func(v []sqlitefile.Value) error {
+	err := c.keys(c.scan, tableExtent.Name, extentCols, func(v []sqlitefile.Value) error {
 		if !between(v[0], max(1, object), int64(len(c.objects))) || !between(v[1], 0, math.MaxInt64) || !between(v[2], 1, min(chunks+1, int64(len(c.chunkSizes)))) {
 			return corrupt("extent of object %d at %d", v[0].Int, v[1].Int)
 		}
@@ -188,7 +217,7 @@ func (c *checker) checkExtents() error {
 			object, end = v[0].Int, 0
 		}
 		size := int64(c.chunkSizes[v[2].Int-1])
-		if v[1].Int < end || v[1].Int > c.objects[object-1].Size-size {
+		if v[1].Int < end || v[1].Int > c.objects[object-1]-size {
 			return corrupt("extent of object %d at %d overlaps or ends beyond it", object, v[1].Int)
 		}
 		end = v[1].Int + size
@@ -212,7 +241,7 @@ func (c *checker) checkXattrs() error {
 			some = false
 		}
 	}
-	err := c.scan.Keys(tableXattr.Name, xattrCols, func(v []sqlitefile.Value) error {
+	err := c.keys(c.scan, tableXattr.Name, xattrCols, func(v []sqlitefile.Value) error {
 		open := int64(len(c.sets)) // the set that is being read, less one; or the last closed
 		if some {
 			open++
@@ -243,7 +272,7 @@ func (c *checker) checkXattrs() error {
 
 func (c *checker) checkNodes() error {
 	var objects, sets int64
-	err := c.scan.Rows(tableNode.Name, nodeCols, func(id int64, v []sqlitefile.Value) error {
+	err := c.rows(c.scan, tableNode.Name, nodeCols, func(id int64, v []sqlitefile.Value) error {
 		n, ok := nodeOf(v)
 		if id != int64(len(c.nodes)+1) || id > math.MaxUint32-1 || !ok {
 			return corrupt("node %d", id)
@@ -254,8 +283,8 @@ func (c *checker) checkNodes() error {
 		if !optional(v[8], int(min(objects+1, int64(len(c.objects))))) || !optional(v[10], int(min(sets+1, int64(len(c.sets))))) {
 			return corrupt("node %d: object %d or attributes %d", id, n.Object, n.Xattrs)
 		}
-		if n.Object != 0 && c.objects[n.Object-1].Size != n.Size {
-			return corrupt("node %d: %d bytes, its object has %d", id, n.Size, c.objects[n.Object-1].Size)
+		if n.Object != 0 && c.objects[n.Object-1] != n.Size {
+			return corrupt("node %d: %d bytes, its object has %d", id, n.Size, c.objects[n.Object-1])
 		}
 		objects, sets = max(objects, int64(n.Object)), max(sets, int64(n.Xattrs))
 		c.nodes = append(c.nodes, nodeFacts{kind: n.Type(), nlink: n.Nlink})
@@ -304,7 +333,7 @@ func nodeOf(v []sqlitefile.Value) (Node, bool) {
 func (c *checker) checkEntries() error {
 	var parent int64
 	var last []byte
-	return c.scan.Keys(tableEntry.Name, entryCols, func(v []sqlitefile.Value) error {
+	return c.keys(c.scan, tableEntry.Name, entryCols, func(v []sqlitefile.Value) error {
 		if !between(v[0], max(1, parent), int64(len(c.nodes))) || v[1].Kind != sqlitefile.Blob || !between(v[2], 2, int64(len(c.nodes))) {
 			return corrupt("entry %.300q of node %d", v[1].Bytes, v[0].Int)
 		}
@@ -381,11 +410,19 @@ func reverse(ids []NodeID) {
 func (c *checker) hashTree() error {
 	h := newTreeHash(c.counts.Nodes, c.counts.Entries)
 	again := c.db.NewScan()
-	err := again.Rows(tableNode.Name, nodeCols, func(_ int64, v []sqlitefile.Value) error {
+	digests, err := newDigests(c.db)
+	if err != nil {
+		return err
+	}
+	defer digests.stop()
+	err = c.rows(again, tableNode.Name, nodeCols, func(_ int64, v []sqlitefile.Value) error {
 		n, _ := nodeOf(v)
 		var object, set chunk.Digest
 		if n.Object != 0 {
-			object = c.objects[n.Object-1].Digest
+			var err error
+			if object, err = digests.of(n.Object); err != nil {
+				return err
+			}
 		}
 		if n.Xattrs != 0 {
 			set = c.sets[n.Xattrs-1]
@@ -396,10 +433,56 @@ func (c *checker) hashTree() error {
 	if err != nil {
 		return err
 	}
-	err = again.Keys(tableEntry.Name, entryCols, func(v []sqlitefile.Value) error {
+	err = c.keys(again, tableEntry.Name, entryCols, func(v []sqlitefile.Value) error {
 		h.entry(&Entry{Parent: NodeID(v[0].Int), Name: v[1].Bytes, Node: NodeID(v[2].Int)})
 		return nil
 	})
 	c.tree = h.sum()
 	return err
+}
+
+// digests gives the digests of objects in the order of their first use, which is that of
+// their ids, so one pass beside the nodes does; what is used again is looked up.
+type digests struct {
+	next func() (ObjectID, chunk.Digest, bool)
+	stop func()
+	last ObjectID
+	err  error // of the pass
+	rows sqlitefile.Cursor
+}
+
+func newDigests(db *sqlitefile.DB) (*digests, error) {
+	d := &digests{}
+	var err error
+	if d.rows, err = db.Cursor(tableObject.Name, objectCols, false); err != nil {
+		return nil, err
+	}
+	d.next, d.stop = iter.Pull2(func(yield func(ObjectID, chunk.Digest) bool) {
+		err := db.NewScan().Rows(tableObject.Name, objectCols, func(id int64, v []sqlitefile.Value) error {
+			if !yield(ObjectID(id), objectOf(v).Digest) {
+				return errStop
+			}
+			return nil
+		})
+		if !isStop(err) {
+			d.err = err
+		}
+	})
+	return d, nil
+}
+
+func (d *digests) of(id ObjectID) (chunk.Digest, error) {
+	if id == d.last+1 {
+		got, digest, ok := d.next()
+		if !ok || got != id {
+			return digest, errors.Join(corrupt("object %d", id), d.err)
+		}
+		d.last = id
+		return digest, nil
+	}
+	var col [objectCols]sqlitefile.Value
+	if ok, err := d.rows.Row(int64(id), col[:]); err != nil || !ok {
+		return chunk.Digest{}, errors.Join(corrupt("object %d", id), err)
+	}
+	return objectOf(col[:]).Digest, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,6 +74,8 @@ func (a *app) pack(ctx context.Context, source, dest string, o packOptions) erro
 	if r.Path == "" && (len(o.stores) > 0 || !r.Digest.IsZero()) {
 		return &usageError{cmd: "zosfs pack", err: errors.New("a hub keeps the blobs itself and names the version: give OWNER/NAME:TAG and no --store")}
 	}
+	// Large trees would let the heap double before garbage goes; what they keep is far less.
+	debug.SetMemoryLimit(packHeap)
 	o.Start = a.now()
 	if o.author != "" {
 		o.Properties = map[string]string{flist.PropertyAuthor: o.author}
@@ -140,6 +143,10 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 	}
 	return a.packed(res, r.String())
 }
+
+// packHeap is a soft limit for the heap of a pack, in bytes. Content lies outside of it, in
+// about 100 MiB; together they stay below 256 MiB.
+const packHeap = 128 << 20
 
 const packTemp = "pack-" // begins the names of our temporary directories in the cache
 
