@@ -75,7 +75,9 @@ func (a *app) pack(ctx context.Context, source, dest string, o packOptions) erro
 		return &usageError{cmd: "zosfs pack", err: errors.New("a hub keeps the blobs itself and names the version: give OWNER/NAME:TAG and no --store")}
 	}
 	// Large trees would let the heap double before garbage goes; what they keep is far less.
-	debug.SetMemoryLimit(packHeap)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(packHeap)
+	}
 	o.Start = a.now()
 	if o.author != "" {
 		o.Properties = map[string]string{flist.PropertyAuthor: o.author}
