@@ -48,9 +48,15 @@ type Writer struct {
 // NewWriter returns a Writer for a blob with the given footer flags.
 func NewWriter(flags uint32) *Writer {
 	w := &Writer{buf: make([]byte, 0, TargetSize+(1<<20))}
-	w.buf = append(w.buf, headerMagic...)
-	w.table.Flags = flags
+	w.Reset(flags)
 	return w
+}
+
+// Reset begins another blob in the memory of the one before: what Finish returned must not be
+// used any more.
+func (w *Writer) Reset(flags uint32) {
+	w.buf = append(w.buf[:0], headerMagic...)
+	w.table = Table{Flags: flags, Refs: w.table.Refs[:0]}
 }
 
 // Size returns how many bytes the blob has so far, without its table.
@@ -74,8 +80,8 @@ func (w *Writer) Add(s Sealed) Ref {
 	return r
 }
 
-// Finish appends table and footer and returns the blob, its name and its table. The Writer
-// must not be used afterwards; the bytes belong to the caller.
+// Finish appends table and footer and returns the blob, its name and its table. They belong
+// to the caller, until it calls Reset; no other method may be called afterwards.
 func (w *Writer) Finish() ([]byte, Digest, Table) {
 	start := len(w.buf)
 	for _, r := range w.table.Refs {

@@ -1,12 +1,10 @@
 package chunk
 
 import (
-	"errors"
 	"fmt"
-	"io"
+	"math/bits"
 
-	cdc "github.com/PlakarKorp/go-cdc-chunkers"
-	_ "github.com/PlakarKorp/go-cdc-chunkers/chunkers/fastcdc" // the algorithm that FastCDC names
+	"github.com/PlakarKorp/go-cdc-chunkers/chunkers/fastcdc"
 )
 
 // FastCDC is the id of the only chunker of format version 1. The version in the name
@@ -46,12 +44,11 @@ func (p Params) Validate() error {
 	return nil
 }
 
-// A Cutter cuts runs of data into chunks. It owns a buffer of twice the largest chunk, so
-// keep one a worker. It is not safe for concurrent use.
+// A Cutter finds where chunks end. It is safe for concurrent use.
 type Cutter struct {
-	params Params
-	cdc    *cdc.Chunker
-	buf    []byte
+	params      Params
+	early, late uint64       // masks, up to the mean size and from there on
+	gear        *[256]uint64 // what each byte adds to the rolling hash
 }
 
 // NewCutter returns a Cutter for p.
@@ -59,66 +56,54 @@ func NewCutter(p Params) (*Cutter, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	buf := make([]byte, 2*p.Max)
-	opts := &cdc.ChunkerOpts{MinSize: p.Min, NormalSize: p.Avg, MaxSize: p.Max}
-	c, err := cdc.NewChunkerBuffer(p.ID, eof{}, opts, buf)
-	if err != nil {
-		return nil, fmt.Errorf("chunker %s: %w", p.ID, err)
+	c := &Cutter{params: p, gear: &fastcdc.G}
+	level := bits.TrailingZeros(uint(p.Avg))
+	c.early, c.late = mask(level+2), mask(level-2)
+	if p.Min == 2<<10 && p.Avg == 8<<10 && p.Max == 64<<10 { // what this version of the algorithm has for its own default
+		c.early, c.late = 0x0003590703530000, 0x0000d90003530000
 	}
-	return &Cutter{params: p, cdc: c, buf: buf}, nil
+	return c, nil
 }
 
-// Cut reads n bytes from r and calls emit for each chunk in turn. The slice belongs to the
-// Cutter and holds until emit returns. A run shorter than n is io.ErrUnexpectedEOF, after
-// the chunks before its end were emitted; an error of emit ends the cutting and is returned.
-// Where a chunk ends depends on the bytes alone.
-func (c *Cutter) Cut(r io.Reader, n int64, emit func([]byte) error) error {
-	if n <= 0 {
-		return nil
+// mask returns n set bits that are spread evenly over 64, from the highest on.
+func mask(n int) (m uint64) {
+	step := 64 / n
+	for i := range n {
+		m |= 1 << (63 - i*step)
 	}
-	if n <= int64(c.params.Whole) {
-		got, err := io.ReadFull(r, c.buf[:n])
-		if got > 0 {
-			if e := emit(c.buf[:got]); e != nil {
-				return e
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	}
-	return c.cut(r, n, emit)
+	return m
 }
 
-func (c *Cutter) cut(r io.Reader, n int64, emit func([]byte) error) error {
-	lr := &io.LimitedReader{R: r, N: n}
-	c.cdc.Reset(lr)
-	defer c.cdc.Reset(eof{})
-	var done int64
-	for {
-		// Next may give the last chunk together with io.EOF.
-		p, err := c.cdc.Next()
-		if len(p) > 0 {
-			if e := emit(p); e != nil {
-				return e
-			}
-			done += int64(len(p))
-		}
-		switch {
-		case errors.Is(err, io.EOF) && done < n:
-			return io.ErrUnexpectedEOF
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
+// Next returns the size in bytes of the first chunk of p, which is either all that is left of
+// a run of data or at least its next Params.Max bytes. Of nothing it is 0. A run of at most
+// Params.Whole bytes is one chunk and is not to be cut: see [Params.IsWhole].
+//
+// The algorithm is FastCDC (Xia et al., USENIX ATC 2016) with normalised chunking of level
+// 2 and a rolling hash that begins anew at the smallest size of each chunk.
+func (c *Cutter) Next(p []byte) int {
+	if len(p) <= c.params.Min {
+		return len(p)
+	}
+	p = p[:min(len(p), c.params.Max)]
+	mid := min(len(p), c.params.Avg)
+	gear, hash := c.gear, uint64(0)
+	for i, b := range p[c.params.Min:mid] {
+		hash = hash<<1 + gear[b]
+		if hash&c.early == 0 {
+			return c.params.Min + i
 		}
 	}
+	for i, b := range p[mid:] {
+		hash = hash<<1 + gear[b]
+		if hash&c.late == 0 {
+			return mid + i
+		}
+	}
+	return len(p)
 }
 
-type eof struct{}
-
-func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+// IsWhole reports whether a run of n bytes is one chunk without a look at it.
+func (p Params) IsWhole(n int64) bool { return n <= int64(p.Whole) }
 
 // String returns p as flists hold it: the id and the sizes, separated by spaces.
 func (p Params) String() string {

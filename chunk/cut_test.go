@@ -2,14 +2,13 @@ package chunk_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"testing/iotest"
 
+	cdc "github.com/PlakarKorp/go-cdc-chunkers"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/zosfs/zosfs/chunk"
@@ -32,23 +31,44 @@ func newCutter(t testing.TB, p chunk.Params) *chunk.Cutter {
 	return c
 }
 
-// cuts returns the sizes of the chunks of p, and fails the test if they are not p again.
-func cuts(t testing.TB, c *chunk.Cutter, r io.Reader, p []byte) []int {
-	t.Helper()
+// cuts returns the sizes of the chunks of p.
+func cuts(c *chunk.Cutter, params chunk.Params, p []byte) []int {
 	var sizes []int
-	var all []byte
-	err := c.Cut(r, int64(len(p)), func(chunk []byte) error {
-		sizes = append(sizes, len(chunk))
-		all = append(all, chunk...)
-		return nil
-	})
+	if len(p) > 0 && params.IsWhole(int64(len(p))) {
+		return []int{len(p)}
+	}
+	for len(p) > 0 {
+		n := c.Next(p)
+		sizes = append(sizes, n)
+		p = p[n:]
+	}
+	return sizes
+}
+
+// reference returns the sizes that the library's own chunker gives.
+func reference(t testing.TB, params chunk.Params, p []byte) []int {
+	t.Helper()
+	if params.IsWhole(int64(len(p))) {
+		return cuts(nil, params, p)
+	}
+	opts := &cdc.ChunkerOpts{MinSize: params.Min, NormalSize: params.Avg, MaxSize: params.Max}
+	c, err := cdc.NewChunker(params.ID, bytes.NewReader(p), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(all, p) {
-		t.Fatalf("the chunks put together are not the %d bytes that were cut", len(p))
+	var sizes []int
+	for {
+		data, err := c.Next()
+		if len(data) > 0 {
+			sizes = append(sizes, len(data))
+		}
+		if err == io.EOF {
+			return sizes
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	return sizes
 }
 
 // small are sizes that make many chunks of little data.
@@ -81,45 +101,44 @@ func TestGoldenCuts(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, cuts(t, newCutter(t, tt.params), bytes.NewReader(tt.data), tt.data)); diff != "" {
+			if diff := cmp.Diff(tt.want, cuts(newCutter(t, tt.params), tt.params, tt.data)); diff != "" {
 				t.Errorf("sizes of the chunks (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// TestCutsDependOnBytes cuts the same bytes in many ways: readers that give pieces of any
-// size, a Cutter used before, and after another run was given up.
-func TestCutsDependOnBytes(t *testing.T) {
-	p := stream(4, 100_000)
-	want := cuts(t, newCutter(t, small), bytes.NewReader(p), p)
-	used := newCutter(t, small)
-	for name, wrap := range map[string]func(io.Reader) io.Reader{
-		"one byte":      iotest.OneByteReader,
-		"half":          iotest.HalfReader,
-		"error at once": iotest.DataErrReader,
-		"random":        func(r io.Reader) io.Reader { return &randomReader{r, rand.New(rand.NewPCG(1, 2))} },
-		"endless":       func(r io.Reader) io.Reader { return io.MultiReader(r, strings.NewReader("and more")) },
+// TestReference cuts as the library does whose version the chunker's id names.
+func TestReference(t *testing.T) {
+	for _, params := range []chunk.Params{
+		chunk.DefaultParams(), small,
+		{ID: chunk.FastCDC, Min: 64, Avg: 128, Max: 256},
+		{ID: chunk.FastCDC, Min: 2 << 10, Avg: 8 << 10, Max: 64 << 10},
+		{ID: chunk.FastCDC, Min: 1000, Avg: 1 << 20, Max: chunk.MaxSize},
 	} {
-		t.Run(name, func(t *testing.T) {
-			stop := errors.New("stop")
-			if err := used.Cut(bytes.NewReader(stream(5, 10_000)), 10_000, func([]byte) error { return stop }); !errors.Is(err, stop) {
-				t.Fatalf("Cut = %v, want the error of emit", err)
+		c := newCutter(t, params)
+		for seed := range byte(4) {
+			for _, size := range []int{1, params.Min, params.Min + 1, params.Avg, params.Avg + 1, params.Max, params.Max + 1, 5 * params.Max} {
+				p := stream(seed, size)
+				clear(p[size/3 : size/2]) // a stretch that the hash does not cut
+				if diff := cmp.Diff(reference(t, params, p), cuts(c, params, p)); diff != "" {
+					t.Errorf("%v, %d bytes: sizes of the chunks (-library +got):\n%s", params, size, diff)
+				}
 			}
-			if diff := cmp.Diff(want, cuts(t, used, wrap(bytes.NewReader(p)), p)); diff != "" {
-				t.Errorf("sizes of the chunks (-want +got):\n%s", diff)
-			}
-		})
+		}
 	}
 }
 
-type randomReader struct {
-	r    io.Reader
-	rand *rand.Rand
-}
-
-func (r *randomReader) Read(p []byte) (int, error) {
-	return r.r.Read(p[:r.rand.IntN(min(len(p), 5000)+1)])
+// TestWindow gives Next no more than it must have: the cut is the same.
+func TestWindow(t *testing.T) {
+	c, p := newCutter(t, small), stream(4, 100_000)
+	for len(p) > 0 {
+		all, window := c.Next(p), c.Next(p[:min(len(p), small.Max)])
+		if all != window {
+			t.Fatalf("Next of %d bytes = %d, of the first %d of them %d", len(p), all, small.Max, window)
+		}
+		p = p[all:]
+	}
 }
 
 // TestCutsResume changes bytes in the middle: the chunks far from them stay.
@@ -127,12 +146,9 @@ func TestCutsResume(t *testing.T) {
 	p := stream(6, 200_000)
 	digests := func(p []byte) map[chunk.Digest]bool {
 		out := make(map[chunk.Digest]bool)
-		err := newCutter(t, small).Cut(bytes.NewReader(p), int64(len(p)), func(c []byte) error {
-			out[chunk.Sum(c)] = true
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
+		for _, n := range cuts(newCutter(t, small), small, p) {
+			out[chunk.Sum(p[:n])] = true
+			p = p[n:]
 		}
 		return out
 	}
@@ -161,7 +177,14 @@ func TestSizes(t *testing.T) {
 		p := stream(7, 3*params.Max)
 		c := newCutter(t, params)
 		for _, n := range []int{0, 1, params.Min - 1, params.Min, params.Min + 1, params.Whole, params.Whole + 1, params.Avg, params.Max, params.Max + 1, len(p)} {
-			sizes := cuts(t, c, bytes.NewReader(p), p[:n])
+			sizes := cuts(c, params, p[:n])
+			sum := 0
+			for _, size := range sizes {
+				sum += size
+			}
+			if sum != n {
+				t.Errorf("%+v: the chunks of a run of %d bytes have %d", params, n, sum)
+			}
 			if n > 0 && n <= params.Whole && len(sizes) != 1 {
 				t.Errorf("%+v: a run of %d bytes is %d chunks, want 1", params, n, len(sizes))
 			}
@@ -173,41 +196,6 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
-
-func TestCutErrors(t *testing.T) {
-	c, p := newCutter(t, small), stream(8, 5000)
-	broken := errors.New("broken")
-	tests := []struct {
-		name string
-		r    io.Reader
-		n    int64
-		want error
-		got  int // least number of bytes that come before the error
-	}{
-		{"short whole run", bytes.NewReader(p[:100]), 200, io.ErrUnexpectedEOF, 100},
-		{"empty whole run", bytes.NewReader(nil), 200, io.ErrUnexpectedEOF, 0},
-		{"short run", bytes.NewReader(p), 6000, io.ErrUnexpectedEOF, 5000},
-		{"empty run", bytes.NewReader(nil), 6000, io.ErrUnexpectedEOF, 0},
-		{"broken whole run", io.MultiReader(bytes.NewReader(p[:100]), iotest.ErrReader(broken)), 200, broken, 0},
-		{"broken run", io.MultiReader(bytes.NewReader(p), iotest.ErrReader(broken)), 6000, broken, 0},
-		{"stuck reader", stuck{}, 6000, io.ErrNoProgress, 0},
-		{"negative run", iotest.ErrReader(broken), -1, nil, 0},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			var all []byte
-			err := c.Cut(tt.r, tt.n, func(c []byte) error { all = append(all, c...); return nil })
-			if !errors.Is(err, tt.want) || len(all) < tt.got || !bytes.HasPrefix(p, all) {
-				t.Errorf("Cut = %v after %d bytes, want %v after %d at least", err, len(all), tt.want, tt.got)
-			}
-		})
-	}
-	cuts(t, c, bytes.NewReader(p), p) // still in order
-}
-
-type stuck struct{}
-
-func (stuck) Read([]byte) (int, error) { return 0, nil }
 
 func TestValidate(t *testing.T) {
 	def := chunk.DefaultParams()
@@ -260,50 +248,46 @@ func TestParamsText(t *testing.T) {
 	}
 }
 
-// FuzzCut cuts what it is given, as one run and through a reader of small pieces.
+// FuzzCut cuts what it is given and compares with the library.
 func FuzzCut(f *testing.F) {
-	f.Add([]byte(nil), byte(1))
-	f.Add(make([]byte, 5000), byte(3))
-	f.Add(stream(9, 5000), byte(200))
+	f.Add([]byte(nil))
+	f.Add(make([]byte, 5000))
+	f.Add(stream(9, 5000))
 	c := newCutter(f, small)
-	f.Fuzz(func(t *testing.T, p []byte, piece byte) {
-		want := cuts(t, c, bytes.NewReader(p), p)
-		r := &randomReader{bytes.NewReader(p), rand.New(rand.NewPCG(uint64(piece), 0))}
-		if diff := cmp.Diff(want, cuts(t, c, r, p)); diff != "" {
-			t.Errorf("sizes of the chunks by another reader (-want +got):\n%s", diff)
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if diff := cmp.Diff(reference(t, small, p), cuts(c, small, p)); diff != "" {
+			t.Errorf("sizes of the chunks (-library +got):\n%s", diff)
 		}
 	})
 }
 
-func BenchmarkCut(b *testing.B) {
+func BenchmarkNext(b *testing.B) {
 	for name, p := range map[string][]byte{"noise": stream(1, 16<<20), "zeros": make([]byte, 16<<20)} {
 		b.Run(name, func(b *testing.B) {
-			c, r := newCutter(b, chunk.DefaultParams()), bytes.NewReader(p)
+			c := newCutter(b, chunk.DefaultParams())
 			b.SetBytes(int64(len(p)))
 			b.ReportAllocs()
 			for b.Loop() {
-				r.Reset(p)
-				if err := c.Cut(r, int64(len(p)), func([]byte) error { return nil }); err != nil {
-					b.Fatal(err)
+				for rest := p; len(rest) > 0; {
+					rest = rest[c.Next(rest):]
 				}
 			}
 		})
 	}
 }
 
-func ExampleCutter_Cut() {
-	c, err := chunk.NewCutter(chunk.DefaultParams())
+func ExampleCutter_Next() {
+	c, err := chunk.NewCutter(chunk.Params{ID: chunk.FastCDC, Min: 64, Avg: 128, Max: 256})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	text := "a small file is one chunk"
-	err = c.Cut(strings.NewReader(text), int64(len(text)), func(p []byte) error {
-		fmt.Println(len(p), chunk.Sum(p))
-		return nil
-	})
-	if err != nil {
-		fmt.Println(err)
+	for p := []byte(strings.Repeat("a run of data, ", 30)); len(p) > 0; {
+		n := c.Next(p)
+		fmt.Println(n, chunk.Sum(p[:n]))
+		p = p[n:]
 	}
-	// Output: 25 52ff9fa4bd8ebf7c55c8eb1b15834b227f895b87d583f4d210040cb5fd56abd9
+	// Output:
+	// 256 a2841d65da17e5a65c30cc23a8d9c0e4e4bb01922f777dc4c102eb1f593f7359
+	// 194 3f80d2742f3e739708cca8026f9d49ea32ae088a12293fd611dffbd643aebb26
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/zosfs/zosfs/blob"
 	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/store"
 )
 
 const (
@@ -30,7 +31,8 @@ type blobs struct {
 	group   *errgroup.Group
 	ctx     context.Context // of group
 	uploads chan struct{}   // holds one for each that is under way
-	stats   chan struct{}   // likewise
+	spare   chan *blob.Writer
+	stats   chan struct{} // likewise
 	all     []*blobRef
 	byName  map[blob.Digest]*blobRef // those of the destination
 }
@@ -40,6 +42,7 @@ func newBlobs(ctx context.Context, p *packer) (*blobs, context.Context) {
 	b := &blobs{
 		packer: p, byName: make(map[blob.Digest]*blobRef),
 		uploads: make(chan struct{}, maxUploads), stats: make(chan struct{}, maxStats),
+		spare: make(chan *blob.Writer, maxUploads+2), // and one in each filler
 	}
 	b.group, b.ctx = errgroup.WithContext(ctx)
 	return b, b.ctx
@@ -87,6 +90,17 @@ func (b *blobs) use(w *flist.Writer, r *blobRef) flist.BlobID {
 	return r.id
 }
 
+// writer returns the Writer of a new blob, in the memory of one that was sent if there is one.
+func (b *blobs) writer(flags uint32) *blob.Writer {
+	select {
+	case w := <-b.spare:
+		w.Reset(flags)
+		return w
+	default:
+		return blob.NewWriter(flags)
+	}
+}
+
 // finish waits for all blobs and writes their rows.
 func (b *blobs) finish(w *flist.Writer) error {
 	if err := b.group.Wait(); err != nil {
@@ -114,7 +128,7 @@ func (f *filler) add(s blob.Sealed) spot {
 		f.close()
 	}
 	if f.w == nil {
-		f.w = blob.NewWriter(f.flags)
+		f.w = f.writer(f.flags)
 		f.ref = f.blobs.add(&blobRef{own: true})
 	}
 	r := f.w.Add(s)
@@ -127,16 +141,18 @@ func (f *filler) close() {
 		return
 	}
 	ref, copied := f.ref, f.flags&blob.FlagCopy != 0
-	data, id, _ := f.w.Finish()
-	ref.digest, ref.size = id, int64(len(data))
+	w := f.w
 	f.w, f.ref = nil, nil
 	f.spawn(f.uploads, func() error {
+		defer func() { f.spare <- w }()
+		data, id, _ := w.Finish()
+		ref.digest, ref.size = id, int64(len(data))
 		if copied { // look-ups pass over copies, so nobody has asked for this one yet
 			if _, err := f.dst.Stat(f.ctx, id); err == nil {
 				return nil
 			}
 		}
-		if err := f.dst.Put(f.ctx, id, data); err != nil {
+		if err := store.PutSummed(f.ctx, f.dst, id, data); err != nil {
 			return fmt.Errorf("put blob %v: %w", id, err)
 		}
 		f.count.blobs.Add(1)

@@ -24,13 +24,17 @@ const maxBatches = 2
 // A batch is a run of the tree in walk order, with what the destination knows of it.
 type batch struct {
 	loads []load
-	want  map[chunk.Digest]struct{} // what is asked for
-	bytes int                       // of plaintext
-	known bool                      // has files of the pack cache
+	want  digestSet // what is asked for
+	bytes int       // of plaintext
+	known bool      // has files of the pack cache
 
 	done  chan struct{} // closed when found is there
 	found map[chunk.Digest]blob.Location
+
+	fresh digestSet // what the placer has had sealed; nil before that
 }
+
+type digestSet map[chunk.Digest]struct{}
 
 // A load is an item, or one part of an item's content.
 type load struct {
@@ -39,7 +43,7 @@ type load struct {
 }
 
 func newBatch() *batch {
-	return &batch{want: make(map[chunk.Digest]struct{}), done: make(chan struct{})}
+	return &batch{want: make(digestSet), done: make(chan struct{})}
 }
 
 // full reports whether b should be asked for; limit is of its bytes.

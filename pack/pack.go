@@ -30,6 +30,7 @@ type packer struct {
 	dst  Dest
 	dirs *dirTable
 
+	cutter  *chunk.Cutter
 	items   chan *item  // everything, from the walker to gather
 	small   chan *item  // files for the readers
 	large   chan *item  // files for the lane
@@ -85,12 +86,15 @@ func tree(ctx context.Context, dir string, dst Dest, out string, o Options) (_ R
 		items: make(chan *item, 1024), small: make(chan *item, 256), large: make(chan *item, 256),
 		batches: make(chan *batch, maxBatches), seals: make(chan *piece, 1024),
 	}
+	if p.cutter, err = chunk.NewCutter(o.Chunker); err != nil {
+		return Result{}, err
+	}
 	p.hunger.poke = make(chan struct{}, 1)
 	closePools, err := p.openPools()
 	if err != nil {
 		return Result{}, err
 	}
-	walk := &walker{packer: p, scan: scan, links: make(map[inode]*link), cache: cache.reader, xbuf: make([]byte, 64<<10)}
+	walk := &walker{packer: p, scan: scan, links: make(map[inode]*link), cache: cache.reader, attrs: xattrReader{buf: make([]byte, 64<<10)}}
 	place := &placer{packer: p, w: w, cache: cache.writer, loose: make(map[chunk.Digest]spot), inPart: make(pieceSet)}
 	err = p.runAll(ctx, dir, walk, place, &root)
 	closePools() // the flist is checked in the memory that this frees

@@ -19,6 +19,7 @@ type placer struct {
 	plain *filler // of new chunks
 	again *filler // of chunks that the fragmentation guard copies
 	cache *cacheWriter
+	next  *batch  // taken ahead; nil if there is none
 	late  *stream // reads files after all that the pack cache knew; nil until needed
 
 	rows []row // of chunks, by their id less 1
@@ -61,42 +62,82 @@ func (p *placer) run(ctx context.Context) error {
 }
 
 func (p *placer) all(ctx context.Context) error {
-	for b := range p.batches {
-		select {
-		case <-b.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err := p.batch(ctx, b); err != nil {
+	for {
+		b, err := p.take(ctx)
+		if b == nil || err != nil {
 			return err
+		}
+		for i, l := range b.loads {
+			if err := p.lookAhead(ctx, b); err != nil {
+				return err
+			}
+			if err := p.load(ctx, b, l); err != nil {
+				return err
+			}
+			b.loads[i] = load{}
 		}
 		p.pending.Add(-1)
 		p.hunger.wake()
 	}
-	return ctx.Err()
 }
 
-func (p *placer) batch(ctx context.Context, b *batch) error {
-	fresh := make(map[chunk.Digest]struct{})
-	for _, l := range b.loads {
-		if l.part != nil {
-			if err := p.seal(ctx, b, l.it.file, l.part, fresh); err != nil {
-				return err
-			}
+// take returns the next batch, its new pieces on their way to the sealers, and nil after the
+// last.
+func (p *placer) take(ctx context.Context) (*batch, error) {
+	b := p.next
+	p.next = nil
+	if b == nil {
+		b = <-p.batches // gather closes it when ctx ends
+	}
+	if b == nil || b.fresh != nil {
+		return b, ctx.Err()
+	}
+	select {
+	case <-b.done:
+		return b, p.sealBatch(ctx, b, nil)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// lookAhead has the batch after cur sealed as soon as it is there, so that the sealers do
+// not wait while cur is placed.
+func (p *placer) lookAhead(ctx context.Context, cur *batch) error {
+	if p.next == nil {
+		select {
+		case p.next = <-p.batches:
+		default:
 		}
 	}
-	for i, l := range b.loads {
-		if err := p.load(ctx, b, l); err != nil {
+	if p.next == nil || p.next.fresh != nil {
+		return nil
+	}
+	select {
+	case <-p.next.done:
+		return p.sealBatch(ctx, p.next, cur.fresh)
+	default:
+		return nil
+	}
+}
+
+// sealBatch has the pieces of b sealed that are new; before are those of the batch that is
+// being placed.
+func (p *placer) sealBatch(ctx context.Context, b *batch, before digestSet) error {
+	b.fresh = make(digestSet)
+	for _, l := range b.loads {
+		if l.part == nil {
+			continue
+		}
+		if err := p.seal(ctx, b, l.it.file, l.part, b.fresh, before); err != nil {
 			return err
 		}
-		b.loads[i] = load{}
 	}
 	return nil
 }
 
-// seal has those pieces sealed that are new, but for fresh ones, and lets go of the content
-// that will not be needed.
-func (p *placer) seal(ctx context.Context, b *batch, f *file, pt *part, fresh map[chunk.Digest]struct{}) error {
+// seal has those pieces sealed that are new, but for those in fresh and before, and lets go
+// of the content that will not be needed. It adds what it has sealed to fresh.
+func (p *placer) seal(ctx context.Context, b *batch, f *file, pt *part, fresh, before digestSet) error {
 	for i := range pt.pieces {
 		pc := &pt.pieces[i]
 		l, known := b.found[pc.digest]
@@ -105,6 +146,9 @@ func (p *placer) seal(ctx context.Context, b *batch, f *file, pt *part, fresh ma
 		}
 		if !known {
 			_, known = fresh[pc.digest]
+		}
+		if !known {
+			_, known = before[pc.digest]
 		}
 		if !known {
 			_, known = p.fixed(pc.digest)
@@ -234,9 +278,7 @@ func (p *placer) keep(pc *piece, s spot) bool {
 // readLate reads a file that the pack cache knew, part by part, and places the parts.
 func (p *placer) readLate(ctx context.Context, b *batch, it *item) (err error) {
 	if p.late == nil {
-		if p.late, err = p.newStream(p.latePool); err != nil {
-			return err
-		}
+		p.late = p.newStream(p.latePool)
 	}
 	return p.late.read(ctx, it, func(pt *part) error {
 		var ask []chunk.Digest
@@ -259,7 +301,7 @@ func (p *placer) readLate(ctx context.Context, b *batch, it *item) (err error) {
 				b.found[d] = l
 			}
 		}
-		if err := p.seal(ctx, b, it.file, pt, make(map[chunk.Digest]struct{})); err != nil {
+		if err := p.seal(ctx, b, it.file, pt, make(digestSet), nil); err != nil {
 			return err
 		}
 		return p.part(ctx, b, it, pt)

@@ -107,16 +107,12 @@ func pread(fd int, buf []byte, off int64) (n int, err error) {
 
 // readers reads small files until there are no more.
 func (p *packer) readers(ctx context.Context) error {
-	cutter, err := chunk.NewCutter(p.o.Chunker)
-	if err != nil {
-		return err
-	}
 	for it := range p.small {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		last := &part{}
-		err := p.readSmall(it, last, cutter)
+		err := p.readSmall(it, last)
 		it.file.room.release()
 		if err := p.finish(it, last, err); err != nil {
 			return err
@@ -126,7 +122,7 @@ func (p *packer) readers(ctx context.Context) error {
 	return nil
 }
 
-func (p *packer) readSmall(it *item, last *part, cutter *chunk.Cutter) error {
+func (p *packer) readSmall(it *item, last *part) error {
 	fd, err := p.openFile(it)
 	if err != nil {
 		return err
@@ -150,27 +146,27 @@ func (p *packer) readSmall(it *item, last *part, cutter *chunk.Cutter) error {
 	}
 	content := room.data[:n]
 	last.digest = chunk.Sum(content)
-	off := 0
-	return cutter.Cut(bytes.NewReader(content), int64(n), func(c []byte) error {
-		if !isZero(c) {
-			pc := piece{off: int64(off), digest: last.digest, size: uint32(len(c)), buf: room.part(off, len(c))}
-			if len(c) < n {
-				pc.digest = chunk.Sum(c)
-			}
-			last.pieces = append(last.pieces, pc)
+	for off, size := 0, 0; off < n; off += size {
+		if size = n; !p.o.Chunker.IsWhole(int64(n)) {
+			size = p.cutter.Next(content[off:])
 		}
-		off += len(c)
-		return nil
-	})
+		c := content[off : off+size]
+		if isZero(c) {
+			continue
+		}
+		pc := piece{off: int64(off), digest: last.digest, size: uint32(size), buf: room.part(off, size)}
+		if size < n {
+			pc.digest = chunk.Sum(c)
+		}
+		last.pieces = append(last.pieces, pc)
+	}
+	return nil
 }
 
 // lane reads larger and sparse files, one after another.
 func (p *packer) lane(ctx context.Context) error {
-	s, err := p.newStream(p.largePool)
-	if err != nil {
-		return err
-	}
-	defer p.largePool.done()
+	s := p.newStream(p.largePool)
+	defer s.close()
 	for it := range p.large {
 		err := s.read(ctx, it, func(pt *part) error { return send(ctx, it.file.parts, pt) })
 		if err != nil {
@@ -180,12 +176,15 @@ func (p *packer) lane(ctx context.Context) error {
 	return nil
 }
 
-// A stream reads files part by part. It is not safe for concurrent use.
+// A stream reads files part by part, into slabs in which they are cut. It is not safe for
+// concurrent use.
 type stream struct {
 	*packer
-	pool   *pool
-	cutter *chunk.Cutter
-	hash   *chunk.Hasher
+	pool *pool
+	hash *chunk.Hasher
+
+	window buffer // a slab
+	lo, hi int    // of window: what was read and not yet cut
 
 	ctx   context.Context // of the read that runs
 	emit  func(*part) error
@@ -194,13 +193,12 @@ type stream struct {
 	from  int64 // where part began
 }
 
-func (p *packer) newStream(pool *pool) (*stream, error) {
-	cutter, err := chunk.NewCutter(p.o.Chunker)
-	if err != nil {
-		return nil, err
-	}
-	return &stream{packer: p, pool: pool, cutter: cutter, hash: chunk.NewHasher()}, nil
+func (p *packer) newStream(pool *pool) *stream {
+	return &stream{packer: p, pool: pool, hash: chunk.NewHasher()}
 }
+
+// close lets go of the memory that the stream reads into.
+func (s *stream) close() { s.window.release() }
 
 // read gives the parts of it to emit, at least one. Only an error that ends the pack is
 // returned; whatever is wrong with the file is in the last part.
@@ -285,47 +283,74 @@ func (s *stream) hole(n int64) error {
 
 // run cuts the data from begin to end and returns how far it came.
 func (s *stream) run(fd int, begin, end int64) (int64, error) {
-	at := begin
-	err := s.cutter.Cut(&fileReader{s, fd, begin}, end-begin, func(c []byte) error {
-		off := at
-		at += int64(len(c))
-		if isZero(c) {
-			return s.ctx.Err()
+	whole := s.o.Chunker.IsWhole(end - begin)
+	s.lo = s.hi
+	for at := begin; at < end; {
+		if err := s.ctx.Err(); err != nil {
+			return at, err
 		}
-		buf, err := s.pool.take(s.ctx, len(c))
+		got, err := s.fill(fd, at, end)
+		if got == 0 {
+			return at, err
+		}
+		n := got
+		if !whole {
+			n = s.cutter.Next(s.window.data[s.lo:s.hi])
+		}
+		if err := s.cut(at, n); err != nil {
+			return at, err
+		}
+		at += int64(n)
+	}
+	return end, nil
+}
+
+// fill reads on until the window has what the next chunk may need, of data that is at at and
+// goes on to end, and returns how much it has. Only if that is nothing there is an error,
+// io.ErrUnexpectedEOF where the file ends early.
+func (s *stream) fill(fd int, at, end int64) (int, error) {
+	need := int(min(end-at, int64(s.o.Chunker.Max)))
+	if s.hi-s.lo < need && len(s.window.data)-s.lo < need {
+		next, err := s.pool.slab(s.ctx)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		copy(buf.data, c)
-		s.part.pieces = append(s.part.pieces, piece{off: off, digest: chunk.Sum(c), size: uint32(len(c)), buf: buf})
-		if s.bytes += len(c); s.bytes < partSize {
-			return nil
+		s.hi = copy(next.data, s.window.data[s.lo:s.hi])
+		s.window.release()
+		s.window, s.lo = next, 0
+	}
+	for s.hi-s.lo < need {
+		off := at + int64(s.hi-s.lo)
+		room := s.window.data[s.hi:]
+		room = room[:min(int64(len(room)), end-off)]
+		n, err := retry(func() (int, error) { return unix.Pread(fd, room, off) })
+		if n == 0 && err == nil {
+			err = io.ErrUnexpectedEOF
 		}
-		full := s.part
-		full.span = at - s.from
-		s.part, s.bytes, s.from = &part{}, 0, at
-		return s.emit(full)
-	})
-	return at, err
+		if err != nil {
+			return s.hi - s.lo, err
+		}
+		_, _ = s.hash.Write(room[:n])
+		s.count.read.Add(int64(n))
+		s.hi += n
+	}
+	return s.hi - s.lo, nil
 }
 
-// fileReader reads a file from an offset on and hashes what it reads.
-type fileReader struct {
-	*stream
-	fd  int
-	off int64
-}
-
-func (r *fileReader) Read(p []byte) (int, error) {
-	n, err := retry(func() (int, error) { return unix.Pread(r.fd, p, r.off) })
-	if err != nil {
-		return 0, err
+// cut makes the next n bytes of the window, which lie at off in the file, the next piece.
+func (s *stream) cut(off int64, n int) error {
+	at := s.lo
+	s.lo += n
+	c := s.window.data[at:s.lo]
+	if isZero(c) {
+		return nil
 	}
-	if n == 0 {
-		return 0, io.EOF
+	s.part.pieces = append(s.part.pieces, piece{off: off, digest: chunk.Sum(c), size: uint32(n), buf: s.window.part(at, n)})
+	if s.bytes += n; s.bytes < partSize {
+		return nil
 	}
-	r.off += int64(n)
-	r.count.read.Add(int64(n))
-	_, _ = r.hash.Write(p[:n])
-	return n, nil
+	full, end := s.part, off+int64(n)
+	full.span = end - s.from
+	s.part, s.bytes, s.from = &part{}, 0, end
+	return s.emit(full)
 }

@@ -73,6 +73,7 @@ func newPool(limit, size int, h *hunger) (*pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes: %w", n*size, err)
 	}
+	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // one page fault in place of 512
 	p := &pool{mem: mem, free: make(chan *slab, n), hunger: h}
 	for i := range n {
 		p.free <- &slab{mem: mem[i*size : (i+1)*size : (i+1)*size], pool: p}
@@ -97,6 +98,16 @@ func (p *pool) take(ctx context.Context, n int) (buffer, error) {
 	b := buffer{p.cur.mem, p.cur}.part(p.used, n)
 	p.used += n
 	return b, nil
+}
+
+// slab returns a whole slab, and waits for one if need be.
+func (p *pool) slab(ctx context.Context) (buffer, error) {
+	s, err := p.wait(ctx)
+	if err != nil {
+		return buffer{}, err
+	}
+	s.refs.Store(1)
+	return buffer{s.mem, s}, nil
 }
 
 // done lets go of the slab that take cuts from; without it, its rest stays reserved.

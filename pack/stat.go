@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -114,30 +113,6 @@ func readlinkat(fd int, name string) ([]byte, error) {
 // short whatever the depth, and nothing but the last element can be a symlink of the tree.
 func procPath(fd int, name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name
-}
-
-// readXattrs returns the extended attributes of name in the directory fd.
-func readXattrs(fd int, name string, buf []byte) ([]flist.Xattr, error) {
-	path := procPath(fd, name)
-	names, err := grown(&buf, func(p []byte) (int, error) { return unix.Llistxattr(path, p) })
-	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && len(names) == 0 {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var set []flist.Xattr
-	for _, key := range strings.Split(strings.TrimSuffix(string(names), "\x00"), "\x00") {
-		value, err := grown(&buf, func(p []byte) (int, error) { return unix.Lgetxattr(path, key, p) })
-		switch {
-		case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):
-			continue // removed meanwhile, or a name without a value
-		case err != nil:
-			return nil, fmt.Errorf("attribute %s: %w", key, err)
-		}
-		set = append(set, flist.Xattr{Name: key, Value: bytes.Clone(value)})
-	}
-	return set, nil
 }
 
 // grown calls get with *buf, which it enlarges until the answer fits. The answer is a part

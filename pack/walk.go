@@ -19,7 +19,7 @@ type walker struct {
 	scan  *scanner
 	links map[inode]*link
 	cache *cacheReader
-	xbuf  []byte
+	attrs xattrReader
 }
 
 // A link is an inode with several names of which not all were met.
@@ -39,7 +39,7 @@ func (w *walker) run(ctx context.Context, root *unix.Stat_t) error {
 	}
 	defer w.scan.dirs.release(w.scan.root)
 	it := &item{node: nodeOf(root), inode: new(placed), dir: w.scan.root}
-	if it.xattrs, err = readXattrs(fd, ".", w.xbuf); err != nil {
+	if it.xattrs, err = w.attrs.read(fd, "."); err != nil {
 		return &fs.PathError{Op: "read attributes", Path: ".", Err: err}
 	}
 	if err := send(ctx, w.items, it); err != nil {
@@ -133,7 +133,7 @@ func (w *walker) describe(it *item, fd int) (err error) {
 		}
 		w.scan.dirs.release(it.dir)
 	}
-	it.xattrs, err = readXattrs(fd, it.name, w.xbuf)
+	it.xattrs, err = w.attrs.read(fd, it.name)
 	return err
 }
 

@@ -3,7 +3,7 @@
 // A store holds immutable blobs by the SHA-256 of their bytes ([blob.Digest]). [Store] is
 // the whole contract; consumers ask for the smallest part they need ([Getter], [Putter]).
 // Abilities that only some stores have are further interfaces with a package function that
-// uses them or falls back: [Locate], [ReadChecked], [Close].
+// uses them or falls back: [PutSummed], [Locate], [ReadChecked], [Close].
 //
 // [Index] makes any store a [Locator], from the tables at the ends of its blobs.
 //

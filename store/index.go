@@ -120,7 +120,17 @@ func (x *Index) Locate(ctx context.Context, chunks []chunk.Digest) (map[chunk.Di
 
 // Put implements [Putter].
 func (x *Index) Put(ctx context.Context, id blob.Digest, data []byte) error {
-	if err := x.Store.Put(ctx, id, data); err != nil {
+	return x.put(id, data, x.Store.Put(ctx, id, data))
+}
+
+// PutSummed implements [SummedPutter].
+func (x *Index) PutSummed(ctx context.Context, id blob.Digest, data []byte) error {
+	return x.put(id, data, PutSummed(ctx, x.Store, id, data))
+}
+
+// put adds the chunks of a blob to the Index unless err tells that it was not put.
+func (x *Index) put(id blob.Digest, data []byte, err error) error {
+	if err != nil {
 		return err
 	}
 	t, err := blob.ReadTable(int64(len(data)), func(p []byte, off int64) error {

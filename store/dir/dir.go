@@ -30,7 +30,10 @@ import (
 // Store is a store in a directory.
 type Store struct{ blobs string }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store        = (*Store)(nil)
+	_ store.SummedPutter = (*Store)(nil)
+)
 
 // New returns the Store with the given root directory and makes the directory where it is
 // not there. The path is made absolute, so a later change of directory does not matter.
@@ -92,6 +95,14 @@ func (s *Store) Put(ctx context.Context, id blob.Digest, data []byte) error {
 		return err
 	}
 	if err := id.Check(data); err != nil {
+		return err
+	}
+	return s.PutSummed(ctx, id, data)
+}
+
+// PutSummed implements [store.SummedPutter].
+func (s *Store) PutSummed(ctx context.Context, id blob.Digest, data []byte) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if s.holds(ctx, id, int64(len(data))) {

@@ -116,6 +116,11 @@ func (c *Client) Put(ctx context.Context, id blob.Digest, data []byte) error {
 	if err := id.Check(data); err != nil {
 		return fmt.Errorf("put blob %v: %w", id, err)
 	}
+	return c.PutSummed(ctx, id, data)
+}
+
+// PutSummed implements [store.SummedPutter].
+func (c *Client) PutSummed(ctx context.Context, id blob.Digest, data []byte) error {
 	resp, err := c.do(ctx, call{
 		method: http.MethodPut, path: blobPath(id), mimeType: api.TypeBlob,
 		body: func() io.Reader { return bytes.NewReader(data) }, size: int64(len(data)),

@@ -62,9 +62,10 @@ type Store struct {
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Locator = (*Store)(nil)
-	_ store.Checker = (*Store)(nil)
+	_ store.Store        = (*Store)(nil)
+	_ store.SummedPutter = (*Store)(nil)
+	_ store.Locator      = (*Store)(nil)
+	_ store.Checker      = (*Store)(nil)
 )
 
 // New returns inner with its calls repeated. Close of the Store closes inner.
@@ -73,6 +74,11 @@ func New(inner store.Store, o Options) *Store { return &Store{inner: inner, opts
 // Put implements [store.Putter].
 func (s *Store) Put(ctx context.Context, id blob.Digest, data []byte) error {
 	return s.do(ctx, func() error { return s.inner.Put(ctx, id, data) })
+}
+
+// PutSummed implements [store.SummedPutter].
+func (s *Store) PutSummed(ctx context.Context, id blob.Digest, data []byte) error {
+	return s.do(ctx, func() error { return store.PutSummed(ctx, s.inner, id, data) })
 }
 
 // Stat implements [store.Stater].
