@@ -4,89 +4,116 @@ import (
 	"context"
 	"io/fs"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/zosfs/zosfs/blob"
 	"github.com/zosfs/zosfs/chunk"
 )
 
-const (
-	batchSize = 64 << 20  // of content that is in memory at once
-	pieceSize = 128 << 10 // the mean size of chunks
-)
-
-// alone brings the content of all files below dir through BLAKE3 and zstd, with the level of
-// the format, and returns the time that this took without reading the files: what packing
-// cannot do without.
+// alone returns the time that workers take to read all files below dir and to bring each of
+// their chunks through BLAKE3 and zstd once, with the level of the format: what packing
+// cannot do without. Nothing is kept; what files there are and where their chunks end is
+// found out before.
 func alone(ctx context.Context, dir string, workers int) (time.Duration, error) {
-	c := &compressors{}
-	for range workers {
-		s, err := blob.NewSealer()
-		if err != nil {
-			return 0, err
-		}
-		c.sealers = append(c.sealers, s)
-	}
-	err := eachFile(dir, func(path string, fi fs.FileInfo) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return c.read(path, fi.Size())
-	})
-	c.flush()
-	return c.took, err
-}
-
-// compressors work on one batch after another.
-type compressors struct {
-	sealers []*blob.Sealer // one a worker
-	batch   [][]byte
-	size    int
-	took    time.Duration
-}
-
-// read adds a file to the batch, piece by piece. Content is taken as it comes, holes too.
-func (c *compressors) read(path string, size int64) error {
-	f, err := os.Open(path)
+	pieces, err := cutTree(ctx, dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	defer f.Close()
-	for off := int64(0); off < size; off += pieceSize {
-		p := make([]byte, min(pieceSize, size-off))
-		if _, err := f.ReadAt(p, off); err != nil {
-			return err
-		}
-		c.batch = append(c.batch, p)
-		if c.size += len(p); c.size >= batchSize {
-			c.flush()
-		}
-	}
-	return nil
-}
-
-// flush works on the batch and counts the time.
-func (c *compressors) flush() {
+	var next atomic.Int64
 	start := time.Now()
-	pieces := make(chan []byte, len(c.batch))
-	for _, p := range c.batch {
-		pieces <- p
-	}
-	close(pieces)
-	var wg sync.WaitGroup
-	for _, s := range c.sealers {
-		wg.Go(func() {
-			var dst []byte
-			for p := range pieces {
-				if sealed := s.Seal(dst, chunk.Sum(p), p); sealed.Codec != blob.CodecStored {
+	g, ctx := errgroup.WithContext(ctx)
+	for range workers {
+		g.Go(func() error {
+			sealer, err := blob.NewSealer()
+			if err != nil {
+				return err
+			}
+			buf, dst := make([]byte, chunk.DefaultParams().Max), []byte(nil)
+			for i := next.Add(1) - 1; i < int64(len(pieces)); i = next.Add(1) - 1 {
+				p := buf[:pieces[i].size]
+				if err := pieces[i].read(p); err != nil {
+					return err
+				}
+				if sealed := sealer.Seal(dst, chunk.Sum(p), p); sealed.Codec != blob.CodecStored {
 					dst = sealed.Data
 				}
 			}
+			return ctx.Err()
 		})
 	}
-	wg.Wait()
-	c.took += time.Since(start)
-	clear(c.batch)
-	c.batch, c.size = c.batch[:0], 0
+	err = g.Wait()
+	return time.Since(start), err
+}
+
+// piece is a chunk of a file.
+type piece struct {
+	file *source
+	off  int64
+	size int
+}
+
+// source is a file that is open while it has pieces left.
+type source struct {
+	path string
+	file atomic.Pointer[os.File]
+	left atomic.Int64
+}
+
+// read fills buf with the piece.
+func (p piece) read(buf []byte) error {
+	f := p.file.file.Load()
+	if f == nil {
+		var err error
+		if f, err = os.Open(p.file.path); err != nil {
+			return err
+		}
+		if !p.file.file.CompareAndSwap(nil, f) { // another worker was first
+			if err := f.Close(); err != nil {
+				return err
+			}
+			f = p.file.file.Load()
+		}
+	}
+	if _, err := f.ReadAt(buf, p.off); err != nil {
+		return err
+	}
+	if p.file.left.Add(-1) > 0 {
+		return nil
+	}
+	return f.Close()
+}
+
+// cutTree returns the chunks of all files below dir.
+func cutTree(ctx context.Context, dir string) ([]piece, error) {
+	params := chunk.DefaultParams()
+	cutter, err := chunk.NewCutter(params)
+	if err != nil {
+		return nil, err
+	}
+	var pieces []piece
+	buf := make([]byte, params.Max)
+	err = eachFile(dir, func(path string, fi fs.FileInfo) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		s := &source{path: path}
+		for off, n := int64(0), 0; off < fi.Size() && ctx.Err() == nil; off += int64(n) {
+			p := buf[:min(int64(len(buf)), fi.Size()-off)]
+			if _, err := f.ReadAt(p, off); err != nil {
+				return err
+			}
+			if n = len(p); !params.IsWhole(fi.Size()) {
+				n = cutter.Next(p)
+			}
+			pieces = append(pieces, piece{s, off, n})
+			s.left.Add(1)
+		}
+		return ctx.Err()
+	})
+	return pieces, err
 }

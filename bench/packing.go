@@ -17,7 +17,7 @@ const packMemory = 256 << 20
 
 // packing is section pack.
 func (b *bench) packing(ctx context.Context) error {
-	t := b.rep.table("Pack to a directory store: everything read, empty store; alone is zstd and BLAKE3 of the same bytes in memory")
+	t := b.rep.table("Pack to a directory store: everything read, empty store; alone reads the same files and brings the same chunks through zstd and BLAKE3, on as many cores")
 	for _, tr := range []*tree{b.trees.debian, b.trees.toolchain, b.trees.grown, b.trees.big} {
 		dir, err := tr.open(ctx, b.lab)
 		if err == nil {

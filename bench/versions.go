@@ -102,6 +102,9 @@ func stamps(dir string) (map[string]stamp, error) {
 	return all, err
 }
 
+// pieceSize is the mean size of chunks, in bytes.
+const pieceSize = 128 << 10
+
 // sealedSize returns what the content of a file takes when it is sealed piece by piece.
 func sealedSize(s *blob.Sealer, path string) (n int64, err error) {
 	f, err := os.Open(path)

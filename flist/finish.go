@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/internal/atomicfile"
@@ -40,17 +41,22 @@ func (w *Writer) Finish(path string) (_ Summary, err error) {
 	if err := w.layOut(f); err != nil {
 		return Summary{}, fmt.Errorf("lay out flist: %w", err)
 	}
-	r, err := openFile(f)
-	if err != nil {
-		return Summary{}, fmt.Errorf("check the new flist: %w", err)
-	}
-	s := Summary{TreeDigest: r.TreeDigest(), Counts: r.Counts()}
-	if err := r.Close(); err != nil {
-		return Summary{}, err
-	}
+	var s Summary
 	err = atomicfile.Write(path, 0o644, func(out io.Writer) error {
-		s.Digest, s.Size, err = ship(out, f)
-		return err
+		var g errgroup.Group // it is checked while it is compressed
+		g.Go(func() error {
+			r, err := openFile(f)
+			if err != nil {
+				return fmt.Errorf("check the new flist: %w", err)
+			}
+			s.TreeDigest, s.Counts = r.TreeDigest(), r.Counts()
+			return r.Close()
+		})
+		g.Go(func() (err error) {
+			s.Digest, s.Size, err = ship(out, f)
+			return err
+		})
+		return g.Wait()
 	})
 	return s, err
 }

@@ -35,6 +35,9 @@ const (
 
 	// The minimum of the time to the first byte is taken over one to two windows.
 	minimumWindow = 10 * time.Second
+	// So many answers make a minimum: the first one may have waited for a connection, and a
+	// busy machine answers late now and then.
+	minimumSamples = 4
 	// Shorter bodies say nothing about bandwidth.
 	bandwidthBody = 64 << 10
 
@@ -60,6 +63,7 @@ type source struct {
 	deviation float64 // moving average of its distance from latency
 	best      float64 // least ever
 	minimum   [2]float64
+	samples   [2]int    // that each minimum is taken over
 	window    time.Time // when minimum[0] began
 	at        time.Time // when latency was last updated
 	bandwidth float64   // moving average in bytes a second; 0: unknown
@@ -93,13 +97,14 @@ func (s *source) answered(d time.Duration) {
 	s.failing = s.failingNow(now) * (1 - weight)
 	s.failingAt = now
 	if s.window.IsZero() || now.Sub(s.window) >= minimumWindow {
-		previous := s.minimum[0]
+		previous, samples := s.minimum[0], s.samples[0]
 		if now.Sub(s.window) >= 2*minimumWindow {
-			previous = 0
+			previous, samples = 0, 0
 		}
-		s.minimum, s.window = [2]float64{v, previous}, now
+		s.minimum, s.samples, s.window = [2]float64{v, previous}, [2]int{1, samples}, now
 	} else {
 		s.minimum[0] = min(s.minimum[0], v)
+		s.samples[0]++
 	}
 }
 
@@ -245,11 +250,11 @@ func (s *source) patience(n int64, least, most time.Duration) time.Duration {
 	return usual + duration(float64(max(n, 0))/bandwidth)
 }
 
-// link returns the delay and the bandwidth, zeros if one of them is not known.
+// link returns the delay and the bandwidth, zeros if the delay is not known.
 func (s *source) link() (time.Duration, float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.latency == 0 {
+	if s.samples[0]+s.samples[1] < minimumSamples {
 		return 0, 0
 	}
 	least := s.minimum[0]

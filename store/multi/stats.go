@@ -39,7 +39,7 @@ func (s *source) stats() SourceStats {
 // Link returns what is known of the way to the source that would be asked first now: the
 // delay, which is the least time to a first byte in the last 10 to 20 seconds, and the
 // bandwidth in bytes a second. Their product is what must be under way to fill the link.
-// Either is 0 while it is not known; small bodies tell the delay alone.
+// It takes a few answers to know the delay. Either is 0 while it is not known; small bodies tell the delay alone.
 func (m *Store) Link() (delay time.Duration, bytesPerSec float64) {
 	order := m.order(0)
 	if len(order) == 0 {
