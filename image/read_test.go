@@ -207,10 +207,11 @@ func TestWindow(t *testing.T) {
 		chunks int64 // fetched
 	}{
 		{"unknown delay", 0, 1e9, 1},
-		{"unknown rate", 51 * time.Millisecond, 0, 1 + (1<<20)/20/size}, // 1 MiB/s is assumed
+		{"unknown rate", 50 * time.Millisecond, 0, 1 + (1<<20)/20/size}, // 1 MiB/s is assumed
 		{"loopback", time.Millisecond, 1e9, 1},
-		{"less than a chunk", 11 * time.Millisecond, 999_000, 1},
-		{"five chunks", 51 * time.Millisecond, 1e6, 6},
+		{"the same house", 4 * time.Millisecond, 1e9, 1},
+		{"less than a chunk", 10 * time.Millisecond, 999_000, 1},
+		{"five chunks", 50 * time.Millisecond, 1e6, 6},
 		{"bounded", 10 * time.Second, 1e9, 1 + (1<<20)/size},
 	}
 	data := noise(1, 400*size)
@@ -265,7 +266,7 @@ func TestGaps(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := build(t, packing{chunk: size, foreign: func(i int) []byte { return noise(9, i*tt.foreign) }}, whole("f", data))
-			im := w.open(t, linked{w.store, 11 * time.Millisecond, tt.rate}, image.Options{})
+			im := w.open(t, linked{w.store, 10 * time.Millisecond, tt.rate}, image.Options{})
 			if _, err := im.ReadAt(t.Context(), find(t, im, "f"), make([]byte, 2*size), 0); err != nil {
 				t.Fatal(err)
 			}
