@@ -18,7 +18,7 @@ import (
 const (
 	defaultLimit   = 20 << 30
 	defaultSegment = 64 << 20
-	defaultMemory  = 16 << 20
+	defaultMemory  = 8 << 20
 	minSegment     = 4 << 10
 	// maxSegments bounds the descriptors: one a segment.
 	maxSegments = 1000
