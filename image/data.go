@@ -11,7 +11,7 @@ import (
 // yielded from there on. Between and after them are holes, which read as zeros. Other nodes
 // have none.
 func (im *Image) Data(id flist.NodeID, from int64) iter.Seq2[int64, int64] {
-	obj := im.tree.Attr(id).Object
+	obj := im.Tree().Attr(id).Object
 	return func(yield func(off, n int64) bool) {
 		if obj == 0 {
 			return

@@ -202,13 +202,16 @@ func (f *failures) tell(id flist.ChunkID) bool {
 
 // newReadError tells which read failed, counts it, and notes and logs it where that was not
 // done for the chunk a moment ago.
-func (im *Image) newReadError(node flist.NodeID, p *piece, err error) *ReadError {
-	e := &ReadError{Node: node, Chunk: p.chunk.Chunk, Blob: im.r.Blob(p.chunk.Blob).Digest, Err: err}
-	if node != 0 {
-		e.Path = im.tree.Path(node)
+func (im *Image) newReadError(of origin, p *piece, err error) *ReadError {
+	e := &ReadError{Node: of.node, Chunk: p.chunk.Chunk, Blob: im.r.Blob(p.chunk.Blob).Digest, Err: err}
+	if of.node != 0 {
+		e.Path = im.Tree().Path(of.node)
 	}
 	im.stats.fails.Add(1)
 	if im.failures.tell(p.id) {
+		if of.node == 0 && of.object != 0 {
+			e.Node, e.Path = find(im.r, of.object)
+		}
 		im.stats.note(e)
 		im.log.Error("read failed", "path", e.Path, "chunk", e.Chunk, "blob", e.Blob, "error", e.Err)
 	}

@@ -18,7 +18,7 @@ var (
 
 // newFile opens a node under the path name.
 func newFile(im *Image, name string, id flist.NodeID) fs.File {
-	h := &handle{im: im, name: name, id: id, info: info{path.Base(name), im.tree.Attr(id)}}
+	h := &handle{im: im, name: name, id: id, info: info{path.Base(name), im.Tree().Attr(id)}}
 	if h.info.IsDir() {
 		return &directory{h}
 	}
@@ -119,7 +119,7 @@ func (d *directory) ReadDir(n int) ([]fs.DirEntry, error) {
 	if d.closed.Load() {
 		return nil, d.fail("readdir", fs.ErrClosed)
 	}
-	from, to := int(d.pos), d.im.tree.DirLen(d.id)
+	from, to := int(d.pos), d.im.Tree().DirLen(d.id)
 	if n > 0 {
 		if from == to {
 			return nil, io.EOF
@@ -127,5 +127,5 @@ func (d *directory) ReadDir(n int) ([]fs.DirEntry, error) {
 		to = min(to, from+n)
 	}
 	d.pos = int64(to)
-	return listDir(d.im.tree, d.id, from, to), nil
+	return listDir(d.im.Tree(), d.id, from, to), nil
 }

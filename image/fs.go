@@ -29,7 +29,7 @@ func (f fileSystem) resolve(op, name string, how follow) (flist.NodeID, error) {
 	if !fs.ValidPath(name) {
 		return 0, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
-	return f.im.tree.resolveAs(op, name, how)
+	return f.im.Tree().resolveAs(op, name, how)
 }
 
 // Open implements [fs.FS].
@@ -56,7 +56,7 @@ func (f fileSystem) stat(op, name string, how follow) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return info{path.Base(name), f.im.tree.Attr(id)}, nil
+	return info{path.Base(name), f.im.Tree().Attr(id)}, nil
 }
 
 // ReadLink implements [fs.ReadLinkFS].
@@ -65,10 +65,10 @@ func (f fileSystem) ReadLink(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !f.im.tree.isType(id, flist.ModeSymlink) {
+	if !f.im.Tree().isType(id, flist.ModeSymlink) {
 		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
 	}
-	return f.im.tree.Target(id), nil
+	return f.im.Tree().Target(id), nil
 }
 
 // ReadDir implements [fs.ReadDirFS].
@@ -77,10 +77,10 @@ func (f fileSystem) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.im.tree.isType(id, flist.ModeDir) {
+	if !f.im.Tree().isType(id, flist.ModeDir) {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errNotDir}
 	}
-	return listDir(f.im.tree, id, 0, f.im.tree.DirLen(id)), nil
+	return listDir(f.im.Tree(), id, 0, f.im.Tree().DirLen(id)), nil
 }
 
 // ReadFile implements [fs.ReadFileFS].
@@ -89,7 +89,7 @@ func (f fileSystem) ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := make([]byte, f.im.tree.Attr(id).Size)
+	p := make([]byte, f.im.Tree().Attr(id).Size)
 	if _, err := f.im.ReadAt(context.Background(), id, p, 0); err != nil {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zosfs/zosfs/chunk"
@@ -54,17 +55,18 @@ var errClosed = fmt.Errorf("image: %w", fs.ErrClosed)
 type Image struct {
 	r        *flist.Reader
 	src      store.Getter
-	tree     *Tree
+	tree     func() *Tree // made at its first use
 	cache    Cache
 	deadline time.Duration
 	log      *slog.Logger
 
-	order    func() *order // made at the first miss
-	gate     *gate
-	failures failures
-	streams  streams
-	ahead    ahead
-	stats    counters
+	treeBytes atomic.Int64
+	order     func() *order // made at the first miss
+	gate      *gate
+	failures  failures
+	streams   streams
+	ahead     ahead
+	stats     counters
 
 	// ctx is the lifetime of downloads: they are shared, so no reader's context may end
 	// them. It is cancelled by Close with errClosed.
@@ -80,7 +82,7 @@ type Image struct {
 // [Linker] as well. Both stay the caller's and must live until Close has returned.
 func New(r *flist.Reader, src store.Getter, o Options) (*Image, error) {
 	im := &Image{
-		r: r, src: src, tree: NewTree(r), cache: o.Cache, deadline: o.Deadline, log: o.Log, gate: newGate(),
+		r: r, src: src, cache: o.Cache, deadline: o.Deadline, log: o.Log, gate: newGate(),
 		order: sync.OnceValue(func() *order { return newOrder(r) }),
 	}
 	if im.cache == nil {
@@ -92,7 +94,15 @@ func New(r *flist.Reader, src store.Getter, o Options) (*Image, error) {
 	if im.log == nil {
 		im.log = slog.New(slog.DiscardHandler)
 	}
-	if err := r.Release(); err != nil { // names and attributes are in the tree now
+	im.tree = sync.OnceValue(func() *Tree {
+		t := NewTree(r)
+		if err := r.Release(); err != nil { // what was read is in the tree now
+			im.log.Debug("the flist stays in memory", "error", err)
+		}
+		im.treeBytes.Store(t.Bytes())
+		return t
+	})
+	if err := r.Release(); err != nil { // the check went through all of it
 		return nil, err
 	}
 	im.stats.ahead = newBitmap(r.Counts().Chunks)
@@ -100,8 +110,11 @@ func New(r *flist.Reader, src store.Getter, o Options) (*Image, error) {
 	return im, nil
 }
 
-// Tree returns the metadata.
-func (im *Image) Tree() *Tree { return im.tree }
+// Tree returns the metadata. The first call makes it, from all rows of the flist.
+func (im *Image) Tree() *Tree { return im.tree() }
+
+// TreeBytes returns how much memory the Tree takes, in bytes; 0 before its first use.
+func (im *Image) TreeBytes() int64 { return im.treeBytes.Load() }
 
 // Close ends the downloads under way and waits for them; reads that need one fail with
 // fs.ErrClosed. Closing again does nothing.

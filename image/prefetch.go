@@ -82,7 +82,7 @@ func (im *Image) Prefetch(ctx context.Context, ids iter.Seq[flist.NodeID], progr
 			missing := im.notHeld(all)
 			var err error
 			if len(missing) > 0 {
-				err = im.fetch(ctx, 0, prefetch, missing, nil)
+				err = im.fetch(ctx, origin{}, prefetch, missing, nil)
 			}
 			if err == nil {
 				m.add(all)
@@ -105,7 +105,7 @@ func (im *Image) Prefetch(ctx context.Context, ids iter.Seq[flist.NodeID], progr
 
 // addChunks adds the chunks of a node to want and to the totals of p.
 func (im *Image) addChunks(want bitmap, id flist.NodeID, p *Progress) {
-	obj := im.tree.Attr(id).Object
+	obj := im.Tree().Attr(id).Object
 	if obj == 0 {
 		return
 	}

@@ -22,7 +22,7 @@ const maxSpan = 8 << 20
 // of ctx when that is done first, and with fs.ErrClosed after [Image.Close]. A node that is
 // no regular file is fs.ErrInvalid.
 func (im *Image) ReadAt(ctx context.Context, id flist.NodeID, p []byte, off int64) (int, error) {
-	a := im.tree.Attr(id)
+	a := im.Tree().Attr(id)
 	if a.Type() != flist.ModeRegular || off < 0 {
 		return 0, fmt.Errorf("read node %d at %d: %w", id, off, fs.ErrInvalid)
 	}
@@ -37,7 +37,7 @@ func (im *Image) ReadAt(ctx context.Context, id flist.NodeID, p []byte, off int6
 	n := 0
 	for n < len(p) {
 		span := p[n:min(len(p), n+maxSpan)]
-		if err := im.readSpan(ctx, id, a.Object, span, off+int64(n)); err != nil {
+		if err := im.readSpan(ctx, origin{id, a.Object}, span, off+int64(n)); err != nil {
 			return n, err
 		}
 		n += len(span)
@@ -46,16 +46,22 @@ func (im *Image) ReadAt(ctx context.Context, id flist.NodeID, p []byte, off int6
 	return n, eof
 }
 
+// origin is what a read was about, as far as it is known.
+type origin struct {
+	node   flist.NodeID   // 0: any that has the object
+	object flist.ObjectID // 0: nobody waits for it
+}
+
 // readSpan fills p, which lies inside the object.
-func (im *Image) readSpan(ctx context.Context, id flist.NodeID, obj flist.ObjectID, p []byte, off int64) error {
-	missing := im.readCached(obj, p, off)
+func (im *Image) readSpan(ctx context.Context, of origin, p []byte, off int64) error {
+	missing := im.readCached(of.object, p, off)
 	if len(missing) == 0 {
-		im.follow(obj, off, len(p))
+		im.follow(of.object, off, len(p))
 		return nil
 	}
 	im.stats.missing.Add(int64(len(missing)))
 	// Read-ahead is asked for once the read itself is, and before the wait for it.
-	return im.fetch(ctx, id, onDemand, missing, func() { im.follow(obj, off, len(p)) })
+	return im.fetch(ctx, of, onDemand, missing, func() { im.follow(of.object, off, len(p)) })
 }
 
 // readCached fills p as far as holes and the cache go and returns the rest.
@@ -87,10 +93,10 @@ func (im *Image) readCached(obj flist.ObjectID, p []byte, off int64) (missing []
 
 // fetch gets all pieces, trying again as long as that makes sense. begun, if not nil, is
 // called once, after the first requests were made. pieces is used up.
-func (im *Image) fetch(ctx context.Context, node flist.NodeID, c class, pieces []piece, begun func()) error {
+func (im *Image) fetch(ctx context.Context, of origin, c class, pieces []piece, begun func()) error {
 	if c == onDemand {
 		if late, err := im.failures.late(pieces); err != nil {
-			return im.newReadError(node, late, err)
+			return im.newReadError(of, late, err)
 		}
 	}
 	w := im.patient(ctx)
@@ -99,7 +105,7 @@ func (im *Image) fetch(ctx context.Context, node flist.NodeID, c class, pieces [
 	for strangers := 0; ; {
 		wait, bad, err := im.failures.check(pieces)
 		if err != nil {
-			return im.newReadError(node, bad, err)
+			return im.newReadError(of, bad, err)
 		}
 		if wait == 0 && last != nil {
 			// The download that failed was not ours: another Image with other sources, or
@@ -110,10 +116,10 @@ func (im *Image) fetch(ctx context.Context, node flist.NodeID, c class, pieces [
 			strangers++
 		}
 		if err := sleep(w.ctx, wait); err != nil {
-			return im.gaveUp(ctx, node, pieces, last)
+			return im.gaveUp(ctx, of, pieces, last)
 		}
 		if err := im.begin(w, c, pieces); err != nil {
-			return im.gaveUp(ctx, node, pieces, last)
+			return im.gaveUp(ctx, of, pieces, last)
 		}
 		if begun != nil {
 			begun()
@@ -123,7 +129,7 @@ func (im *Image) fetch(ctx context.Context, node flist.NodeID, c class, pieces [
 			return nil
 		}
 		if w.ctx.Err() != nil {
-			return im.gaveUp(ctx, node, pieces, last)
+			return im.gaveUp(ctx, of, pieces, last)
 		}
 		last = err
 	}
@@ -178,7 +184,7 @@ func sealedSize(pieces []piece) (n int64) {
 
 // gaveUp returns why a read ends whose waiter was cancelled, with the pieces still to come;
 // last is what was wrong so far.
-func (im *Image) gaveUp(ctx context.Context, node flist.NodeID, pieces []piece, last error) error {
+func (im *Image) gaveUp(ctx context.Context, of origin, pieces []piece, last error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -192,7 +198,7 @@ func (im *Image) gaveUp(ctx context.Context, node flist.NodeID, pieces []piece, 
 		err = fmt.Errorf("%w: %w", errs.ErrUnavailable, err)
 	}
 	im.failures.gaveUp(pieces, err)
-	return im.newReadError(node, &pieces[0], err)
+	return im.newReadError(of, &pieces[0], err)
 }
 
 // waiter bounds one fetch: its ctx ends when the reader goes, the Image is closed or the

@@ -187,7 +187,7 @@ func (v *verifier) report() Report {
 	for _, o := range v.wrong {
 		files[o] = 0
 	}
-	t := v.im.tree
+	t := v.im.Tree()
 	for id := flist.NodeID(t.Len()); id > 0; id-- { // downwards: the first node stays
 		if _, ok := files[t.Attr(id).Object]; ok {
 			files[t.Attr(id).Object] = id
