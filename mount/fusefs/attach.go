@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	device     = "/dev/fuse"
+	devFuse    = "/dev/fuse"
 	fusermount = "fusermount3"
 	// maxRead is the largest READ, in bytes, and the read-ahead of the mount.
 	maxRead = 1 << 20
@@ -30,9 +30,9 @@ func attach(ctx context.Context, dir string, o Options) (int, error) {
 }
 
 func attachDirect(dir string, o Options) (int, error) {
-	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(devFuse, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", device, err)
+		return -1, fmt.Errorf("open %s: %w", devFuse, err)
 	}
 	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,max_read=%d,default_permissions,allow_other",
 		fd, unix.S_IFDIR, os.Geteuid(), os.Getegid(), maxRead)

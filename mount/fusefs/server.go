@@ -112,24 +112,7 @@ func resolve(dir string) (string, error) {
 // protocol server from here on.
 func (s *Server) serve() error {
 	t := s.tree
-	protocol, err := fuse.NewServer(t, fmt.Sprintf("/dev/fd/%d", t.fd), &fuse.MountOptions{
-		Name:                     Subtype,
-		MaxWrite:                 maxRead, // bounds READ as well
-		MaxBackground:            maxBackground,
-		EnableSymlinkCaching:     true,
-		ExplicitDataCacheControl: true,
-		DisableSplice:            true, // answers come from memory
-		// ACLs need the kernel's help, which asks for them at each first access check.
-		EnableAcl: t.hasACLs,
-		// File handles survive the kernel's caches, so that overlayfs can index hard links
-		// and NFS can export the mount.
-		ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_EXPORT_SUPPORT,
-		Logger:            slog.NewLogLogger(t.log.Handler(), slog.LevelDebug),
-		PanicHandler: func(v any) fuse.Status {
-			t.log.Error("request panicked", slog.Any("panic", v))
-			return fuse.EIO
-		},
-	})
+	protocol, err := fuse.NewServer(t, fmt.Sprintf("/dev/fd/%d", t.fd), protocolOptions(t.log, t.hasACLs))
 	if err != nil {
 		return fmt.Errorf("begin to serve %s: %w", s.dir, err)
 	}
