@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -91,6 +93,47 @@ func (c *Client) Prune(ctx context.Context, n int64) (freed int64, err error) {
 	return res.Freed, err
 }
 
+// Events yields what happens in the service, beginning with what is kept of the events after
+// the one with Seq since, until it ends, ctx is done, or it is lost. Only the last pair can
+// have an error. Whoever reads too slowly gets an EventMissed now and then.
+func (c *Client) Events(ctx context.Context, since uint64) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		resp, err := c.get(ctx, "events", "?since="+strconv.FormatUint(since, 10))
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		defer func() { _ = resp.Body.Close() }()
+		for dec := json.NewDecoder(resp.Body); ; {
+			var v Event
+			switch err := dec.Decode(&v); {
+			case errors.Is(err, io.EOF):
+				return
+			case err != nil:
+				yield(Event{}, lost(ctx, "events", err))
+				return
+			}
+			if !yield(v, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Metrics returns the figures of the service in the text format of Prometheus, version 0.0.4.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	resp, err := c.get(ctx, "metrics", "")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	p, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, lost(ctx, "metrics", err)
+	}
+	return p, nil
+}
+
 // Stop ends the service and returns when it has ended: another one can start.
 func (c *Client) Stop(ctx context.Context) error {
 	if err := c.call(ctx, http.MethodPost, "stop", struct{}{}, &struct{}{}); err != nil {
@@ -117,26 +160,53 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.do(req, path)
 	if err != nil {
-		return lost(ctx, path, err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	p, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return lost(ctx, path, err)
 	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		var e ErrorBody
-		if err := json.Unmarshal(p, &e); err != nil || e.Error.Message == "" {
-			return fmt.Errorf("%s: the node service answers with status %d: %w", path, resp.StatusCode, errs.ErrUnavailable)
-		}
-		return &Error{Info: e.Error}
-	}
 	if err := json.Unmarshal(p, out); err != nil {
 		return fmt.Errorf("%s: answer of the node service: %w: %w", path, errs.ErrFormat, err)
 	}
 	return nil
+}
+
+// get asks for what is no single JSON value. The caller closes the body.
+func (c *Client) get(ctx context.Context, path, query string) (*http.Response, error) {
+	if c.dirs.State == "" {
+		_, err := c.dirs.abs()
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://node/v1/"+path+query, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c.do(req, path)
+}
+
+// do returns an answer that is no error. The caller closes the body.
+func (c *Client) do(req *http.Request, path string) (*http.Response, error) {
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, lost(req.Context(), path, err)
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	p, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, lost(req.Context(), path, err)
+	}
+	var e ErrorBody
+	if err := json.Unmarshal(p, &e); err != nil || e.Error.Message == "" {
+		return nil, fmt.Errorf("%s: the node service answers with status %d: %w", path, resp.StatusCode, errs.ErrUnavailable)
+	}
+	return nil, &Error{Info: e.Error}
 }
 
 // lost says why a call did not come through.

@@ -96,7 +96,7 @@ func command(ctx context.Context, d Dirs, args []string) (*exec.Cmd, error) {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe, args...)
 	cmd.Dir = "/" // so that it holds no file system
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	own := []string{EnvCache, EnvState, envStarter, credentials.EnvToken, credentials.EnvHub, credentials.EnvFile}
+	own := append([]string{EnvCache, EnvState, envStarter, credentials.EnvToken, credentials.EnvHub, credentials.EnvFile}, managerEnv...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
 		return slices.Contains(own, name)

@@ -20,6 +20,8 @@
 //
 //	GET  /v1/ping     -> Pong
 //	GET  /v1/status   -> Status
+//	GET  /v1/events   -> Event after Event, one a line; ?since=SEQ
+//	GET  /v1/metrics  -> text, for Prometheus
 //	POST /v1/mount    MountRequest -> MountInfo
 //	POST /v1/unmount  UnmountRequest -> {}
 //	POST /v1/prune    PruneRequest -> PruneResult
@@ -28,6 +30,41 @@
 // An answer with a status of 400 or more has [ErrorBody]. Fields are only added; a request
 // with a field that the service does not know is refused, because what it asks for would not
 // happen.
+//
+// # Events
+//
+// A service numbers its events from 1 and keeps the latest 256. The stream begins with those
+// that are kept and were after the one given as since; without it, with all. It goes on until
+// the service has ended or the reader goes away, and holds up nobody: a reader who is more
+// than 256 events behind is told how many he missed. A since that this service has not
+// reached is from one before it, and all is told.
+//
+// Read errors, wrong bytes and a full cache are found in the figures of images, sources and
+// cache, where somebody looks after every warning in the log and every half minute; so all
+// that is limited there, such as one read error a second of a chunk, is limited here.
+//
+// # Metrics
+//
+// Prometheus, text format 0.0.4. Counters begin with the service and never go back: what
+// mounts counted stays in the sums when they end. Where a source serves several mounts, its
+// latency is the mean of theirs.
+//
+//	zosfs_mounts{mode}, zosfs_kernel_requests_total{kind}
+//	zosfs_reads_total, zosfs_read_bytes_total, zosfs_read_errors_total
+//	zosfs_fetch_requests_total, zosfs_fetched_{bytes,idle_bytes,chunks}_total
+//	zosfs_source_{requests,bytes,errors}_total{source}, zosfs_source_latency_seconds{source},
+//	zosfs_source_quarantined{source}
+//	zosfs_cache_{bytes,limit_bytes,chunks,read_only}, zosfs_cache_{hits,misses}_total,
+//	zosfs_cache_{evicted_chunks,evicted_bytes,passed_chunks,damaged_chunks,write_errors}_total
+//	zosfs_build_info{version,goversion}, process_resident_memory_bytes,
+//	process_start_time_seconds, process_{open,max}_fds
+//
+// # Service manager
+//
+// A service that systemd or its like starts takes its socket from it (sd_listen_fds(3)), which
+// must be node.sock in Dirs.State and stays when the service ends; says when it is ready, about
+// to end, and how many mounts it has (sd_notify(3)); and tells the watchdog that it is well, at
+// half the interval, as long as the API answers. The units are in contrib/systemd.
 //
 // # Life
 //
@@ -46,7 +83,8 @@
 //
 // # Concurrency
 //
-// All of the package is safe for concurrent use. The locks are leaves: table.mu, prober.mu and
-// memory.mu, not held while anything is mounted, unmounted, read or asked, and logFile.mu, which keeps
-// lines whole and is held while one is written.
+// All of the package is safe for concurrent use. The locks are leaves: table.mu, totals.mu,
+// events.mu, prober.mu and memory.mu, not held while anything is mounted, unmounted, read or
+// asked, and logFile.mu, which keeps lines whole and is held while one is written. Under
+// told.mu figures are looked at and events.mu is taken.
 package node

@@ -25,6 +25,8 @@ func (s *service) handler() http.Handler {
 		return Pong{Version: s.opts.Version, PID: os.Getpid()}, nil
 	}))
 	mux.Handle("GET /v1/status", answer(s, func(context.Context, struct{}) (Status, error) { return s.status(), nil }))
+	mux.Handle("GET /v1/events", raw(s, s.handleEvents))
+	mux.Handle("GET /v1/metrics", raw(s, s.handleMetrics))
 	mux.Handle("POST /v1/mount", answer(s, s.mount))
 	mux.Handle("POST /v1/unmount", answer(s, s.handleUnmount))
 	mux.Handle("POST /v1/prune", answer(s, s.handlePrune))
@@ -57,14 +59,32 @@ func answer[In, Out any](s *service, do func(context.Context, In) (Out, error)) 
 			}
 			return do(r.Context(), in)
 		}()
-		if err == nil {
-			s.write(w, http.StatusOK, out)
+		if err != nil {
+			s.refuse(w, r, err)
 			return
 		}
-		s.log.Info("request failed", "path", r.URL.Path, "error", err)
-		status, body := encodeError(err)
-		s.write(w, status, body)
+		s.write(w, http.StatusOK, out)
 	})
+}
+
+// raw makes a handler of do, which writes an answer of its own, or nothing and returns an
+// error. It admits the user of the service and root alone.
+func raw(s *service, do func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := checkPeer(r.Context())
+		if err == nil {
+			err = do(w, r)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+		}
+	})
+}
+
+func (s *service) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	s.log.Info("request failed", "path", r.URL.Path, "error", err)
+	status, body := encodeError(err)
+	s.write(w, status, body)
 }
 
 // decode reads one JSON value, all of whose fields must be known.

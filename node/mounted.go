@@ -23,6 +23,7 @@ type mounted struct {
 	detached atomic.Bool   // out of sight, but in use
 	ours     atomic.Bool   // this service asked for its end
 	gone     chan struct{} // closed when everything is given back
+	told     told
 }
 
 func (m *mounted) dir() string { return m.info.Dir }
@@ -124,6 +125,8 @@ func (s *service) show(ctx context.Context, m *mounted, dir string, mode mount.M
 	m.info.Dir, m.info.Mode, m.info.Reason, m.info.Since = m.mount.Dir(), m.mount.Mode(), m.mount.Why(), time.Now()
 	s.memory.add(m.image.Tree().Bytes())
 	s.table.add(m)
+	s.totals.begin(m)
+	s.tell(m, Event{Type: EventMounted})
 	go s.watch(m) // ends with the mount
 	log.Info("mounted", "mode", m.info.Mode, "digest", m.info.Digest, "entries", m.info.Counts.Entries)
 	if ctx.Err() != nil { // who asked has gone, nobody would know of the mount
@@ -136,9 +139,11 @@ func (s *service) show(ctx context.Context, m *mounted, dir string, mode mount.M
 func (s *service) watch(m *mounted) {
 	m.mount.Wait()
 	err := errors.Join(m.image.Close(), m.opened.Close())
+	s.totals.end(m, m.status())
 	s.table.remove(m)
 	s.memory.add(-m.image.Tree().Bytes())
 	log := s.log.With("ref", m.info.Ref, "dir", m.info.Dir)
+	s.tellEnd(m, err)
 	switch {
 	case err != nil:
 		log.Warn("unmounted", "error", err)
@@ -159,6 +164,7 @@ func (s *service) unmount(ctx context.Context, m *mounted, lazy bool) error {
 	}
 	if lazy {
 		m.detached.Store(true)
+		s.tellDetached(m)
 		return nil
 	}
 	select {

@@ -78,15 +78,21 @@ type service struct {
 	dead    *prober
 	stop    context.CancelFunc // begins the end
 	memory  *memory
-	drained chan struct{} // closed when everything is unmounted
+	drained chan struct{}   // closed when everything is unmounted
+	over    <-chan struct{} // closed when the end has begun
+	manager *manager
+	events  *events
+	poked   <-chan struct{} // something went wrong with a mount
+	totals  *totals
 }
 
 // Run serves a node until ctx ends, somebody calls Stop, or it has been idle, then unmounts
 // what it mounted and returns nil. If another service has the state directory, it is
 // [ErrRunning].
 func Run(ctx context.Context, o Options) (err error) {
-	starter := takeStarter()
+	starter, manager := takeStarter(), takeManager()
 	defer func() { starter.failed(err) }()
+	defer manager.close()
 	if o, err = o.withDefaults(); err != nil {
 		return fmt.Errorf("node: %w", err)
 	}
@@ -106,7 +112,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		defer func() { err = errors.Join(err, f.Close()) }()
 		o.Log = slog.New(slog.NewTextHandler(f, nil))
 	}
-	if err := run(ctx, o, starter); err != nil {
+	if err := run(ctx, o, starter, manager); err != nil {
 		o.Log.Error("the node service has failed", "error", err)
 		return fmt.Errorf("node: %w", err)
 	}
@@ -114,12 +120,14 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 // run is Run with the lock and the log.
-func run(parent context.Context, o Options, starter *starter) (err error) {
+func run(parent context.Context, o Options, starter *starter, manager *manager) (err error) {
 	ctx, stop := context.WithCancel(parent)
 	defer stop()
+	poked := make(chan struct{}, 1)
 	s := &service{
-		opts: o, dirs: o.Dirs, log: o.Log, since: time.Now(), stop: stop,
+		opts: o, dirs: o.Dirs, log: slog.New(&tap{o.Log.Handler(), poked}), since: time.Now(), stop: stop,
 		table: newTable(o.Idle, stop), dead: newProber(), memory: newMemory(), drained: make(chan struct{}),
+		over: ctx.Done(), manager: manager, events: newEvents(), poked: poked, totals: newTotals(),
 	}
 	defer s.memory.end()
 	defer s.table.end()
@@ -128,10 +136,14 @@ func run(parent context.Context, o Options, starter *starter) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.cache.Close()) }()
 	s.memory.add(s.cache.Stats().IndexBytes)
-	ln, err := listen(ctx, o.Dirs)
+	ln, err := manager.listener(o.Dirs)
+	if err == nil && ln == nil {
+		ln, err = listen(ctx, o.Dirs)
+	}
 	if err != nil {
 		return err
 	}
+	s.events.add(Event{Type: EventServing})
 	srv := s.server(ctx)
 	served := make(chan struct{})
 	var serr error // of serving, when served is closed
@@ -147,6 +159,9 @@ func run(parent context.Context, o Options, starter *starter) (err error) {
 		s.log.Warn("a mount is dead: the service that made it has ended without taking it away; unmount it, then mount it again", "dir", m.Dir, "ref", m.Source)
 	}
 	starter.ready()
+	manager.tell(s.log, "READY=1")
+	unattended := s.attend(context.WithoutCancel(parent))
+	defer unattended()
 	o.Ready()
 	select {
 	case <-ctx.Done():
@@ -173,17 +188,22 @@ func (s *service) server(ctx context.Context) *http.Server {
 // end unmounts everything, answers what is under way, and takes the socket away.
 func (s *service) end(ctx context.Context, srv *http.Server) {
 	s.log.Info("the node service is about to end")
+	s.events.add(Event{Type: EventEnding})
+	s.manager.tell(s.log, "STOPPING=1")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
 	defer cancel()
 	s.stop()
 	s.table.end()
 	s.unmountAll(ctx)
 	close(s.drained)
+	s.events.end()
 	if err := srv.Shutdown(ctx); err != nil {
 		s.log.Warn("requests were cut off", "error", errors.Join(err, srv.Close()))
 	}
-	if err := os.Remove(s.dirs.socket()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("the socket stays", "error", err)
+	if len(s.manager.files) == 0 { // else it is not ours
+		if err := os.Remove(s.dirs.socket()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.log.Warn("the socket stays", "error", err)
+		}
 	}
 	s.log.Info("the node service has ended")
 }
@@ -226,5 +246,23 @@ func (s *service) notes() []string {
 	if s.cache.Stats().ReadOnly {
 		notes = append(notes, "another process writes the cache in "+s.dirs.Cache+": it is read, and what is fetched here is kept in memory alone")
 	}
+	if note := descriptorNote(); note != "" {
+		notes = append(notes, note)
+	}
 	return notes
+}
+
+// fewDescriptors is what a node with many mounts may need: the cache takes up to 1,000 and each
+// mount a few, connections and flists included.
+const fewDescriptors = 20_000
+
+// descriptorNote says so if the process may have few descriptors. The runtime has raised the
+// soft limit to the hard one.
+func descriptorNote() string {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur >= fewDescriptors {
+		return ""
+	}
+	return fmt.Sprintf("at most %d files and connections can be open, which may be too few for many mounts: start the node service with a hard limit of %d or more (ulimit -Hn, LimitNOFILE= of systemd)",
+		limit.Cur, fewDescriptors)
 }
