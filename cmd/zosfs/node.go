@@ -1,11 +1,15 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/zosfs/zosfs/internal/term"
 	"github.com/zosfs/zosfs/node"
 )
 
@@ -21,7 +25,9 @@ everything and ends it.
 
   zosfs node --cache-size 100G
 
-ZOSFS_STATE names the directory of its socket, ZOSFS_CACHE that of the cache.
+ZOSFS_STATE names the directory of its socket, ZOSFS_CACHE that of the cache. Under a service
+manager it takes its socket from it and says when it is ready; units for systemd are in
+contrib/systemd.
 
 Exit codes: 0 done, 1 failure (one runs already), 2 usage.`,
 		Args: args(cobra.NoArgs),
@@ -31,8 +37,104 @@ Exit codes: 0 done, 1 failure (one runs already), 2 usage.`,
 	}
 	c.Flags().Var(&limit, "cache-size", "limit of the cache (default 20G)")
 	c.Flags().DurationVar(&idle, "idle", 0, "end after this time without a mount; 0 is never")
-	c.AddCommand(a.nodeStopCmd())
+	c.AddCommand(a.nodeStopCmd(), a.nodeEventsCmd(), a.nodeMetricsCmd())
 	return c
+}
+
+func (a *app) nodeEventsCmd() *cobra.Command {
+	var since uint64
+	c := &cobra.Command{
+		Use:   "events",
+		Short: "Show what happens in the node service, as it happens",
+		Long: `Show what happens in the node service: mounts that come and go, reads that fail, sources
+that served wrong bytes, a full cache. It begins with the last 256 events and goes on until
+the service ends, or until it is interrupted.
+
+  zosfs node events
+  zosfs node events --since 17 --json     what came after number 17, one object a line
+
+A service numbers its events ("seq") from 1. Whoever reads too slowly is told how many he
+missed.
+
+Exit codes: 0 the service has ended, 1 failure, 2 usage, 6 no service runs, 130 interrupted.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			for v, err := range node.Dial(a.dirs).Events(c.Context(), since) {
+				if err == nil {
+					err = a.event(v)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().Uint64Var(&since, "since", 0, "number of the last event that is known already")
+	return c
+}
+
+// event prints one event at once.
+func (a *app) event(v node.Event) error {
+	if a.json {
+		if err := json.NewEncoder(a.out).Encode(v); err != nil {
+			return err
+		}
+		return a.flush()
+	}
+	words := []string{v.Time.Local().Format(time.DateTime), v.Type}
+	for _, w := range []struct{ name, value string }{
+		{"", v.Dir}, {"", v.Ref}, {"mode", v.Mode}, {"by", v.By}, {"path", v.Path}, {"source", v.Source},
+	} {
+		switch {
+		case w.value == "":
+		case w.name == "":
+			words = append(words, w.value)
+		default:
+			words = append(words, w.name+" "+w.value)
+		}
+	}
+	if !v.Chunk.IsZero() {
+		words = append(words, "chunk "+v.Chunk.String())
+	}
+	if v.Count > 0 {
+		words = append(words, fmt.Sprintf("count %d", v.Count))
+	}
+	if v.Error != "" {
+		words = append(words, "error "+v.Error)
+	}
+	if _, err := fmt.Fprintf(a.out, "%s\n", term.Printable([]byte(strings.Join(words, "  ")))); err != nil {
+		return err
+	}
+	return a.flush()
+}
+
+func (a *app) nodeMetricsCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "metrics",
+		Short: "Print the figures of the node service for Prometheus",
+		Long: `Print the figures of the node service in the text format of Prometheus: bytes read and
+fetched, hits, errors and latency per source, the cache, mounts, memory. Counters begin with
+the service and never go back.
+
+  zosfs node metrics | grep ^zosfs_source
+
+With --json the same text is the "text" of one object.
+
+Exit codes: 0 done, 1 failure, 2 usage, 6 no service runs.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			text, err := node.Dial(a.dirs).Metrics(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.emit("metrics", map[string]string{"text": string(text)})
+			}
+			_, err = a.out.Write(text)
+			return err
+		},
+	}
 }
 
 func (a *app) nodeStopCmd() *cobra.Command {
