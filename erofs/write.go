@@ -43,9 +43,10 @@ const (
 	// inlineMax bounds what lies behind an inode in its block: more would waste the rest of
 	// a block too often.
 	inlineMax = 1024
-	// maxIndexes bounds the indexes of one file, at 8 MiB of metadata. A file whose holes
-	// need more is mapped whole, and the device gives the zeros.
-	maxIndexes = 1 << 20
+	// maxIndexes bounds the indexes of one file, at 16 MiB of metadata: a file of 8 GiB may
+	// have holes of one block. In a larger one that small holes would need more for, chunks
+	// that hold any data are data, and the device gives their zeros.
+	maxIndexes = 1 << 21
 )
 
 // Write writes the image of t to w and returns its size in bytes.
@@ -89,7 +90,6 @@ type place struct {
 	inline int  // bytes behind them, in the same block
 	index  int  // chunk indexes behind them
 	bits   int  // of a chunk, beyond those of a block
-	whole  bool // holes are the device's to give
 	blocks int64
 	size   int64
 }
@@ -203,15 +203,10 @@ func (p *place) chunks(in *Inode) error {
 			p.bits--
 		}
 	}
-	count := p.count(in.Size)
-	if count > maxIndexes {
-		p.bits, p.whole = whole, true
-		count = p.count(in.Size)
+	for p.count(in.Size) > maxIndexes { // which maxChunkBits allow: 2^43 bytes are one chunk
+		p.bits++
 	}
-	if count > math.MaxInt32 {
-		return fmt.Errorf("file of %d bytes: %w", in.Size, ErrUnsupported)
-	}
-	p.index = int(count)
+	p.index = int(p.count(in.Size))
 	return nil
 }
 
@@ -353,7 +348,7 @@ func appendIndexes(b []byte, in *Inode, p *place) []byte {
 		for len(runs) > 0 && runs[0].Off+runs[0].Len <= off {
 			runs = runs[1:]
 		}
-		if in.Data != nil && !p.whole && (len(runs) == 0 || runs[0].Off >= off+chunk) {
+		if in.Data != nil && (len(runs) == 0 || runs[0].Off >= off+chunk) {
 			b = append(b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff)
 			continue
 		}

@@ -110,6 +110,9 @@ func New(r *flist.Reader, src store.Getter, o Options) (*Image, error) {
 	return im, nil
 }
 
+// Flist returns the flist of the image.
+func (im *Image) Flist() *flist.Reader { return im.r }
+
 // Tree returns the metadata. The first call makes it, from all rows of the flist.
 func (im *Image) Tree() *Tree { return im.tree() }
 

@@ -2,6 +2,7 @@ package image
 
 import (
 	"iter"
+	"strings"
 	"unsafe"
 
 	"github.com/zosfs/zosfs/flist"
@@ -84,4 +85,18 @@ func (t *Tree) Xattr(id flist.NodeID, name string) ([]byte, bool) {
 		}
 	}
 	return nil, false
+}
+
+// overlayXattrs begins the attributes that overlayfs keeps its own state in.
+const overlayXattrs = "trusted.overlay."
+
+// ShownXattr returns the name under which a mount shows an attribute. Those that an overlay on
+// top would take for its own state (that a directory hides what is below, that a file lies
+// elsewhere) are escaped as overlayfs itself escapes them, from Linux 6.7 on: it shows them
+// under their names again.
+func ShownXattr(name string) string {
+	if rest, ok := strings.CutPrefix(name, overlayXattrs); ok {
+		return overlayXattrs + "overlay." + rest
+	}
+	return name
 }

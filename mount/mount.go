@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/image"
 	"github.com/zosfs/zosfs/mount/fusefs"
+	"github.com/zosfs/zosfs/mount/kernel"
 )
 
 // Mode is a way to serve a mount.
@@ -20,13 +22,10 @@ const (
 	Auto Mode = "auto"
 	// FUSE works on any Linux with FUSE, with and without root.
 	FUSE Mode = "fuse"
-	// Kernel serves names and attributes from a metadata image in the kernel. This version
-	// does not have it: asking for it is errors.ErrUnsupported.
+	// Kernel has the kernel serve names and attributes from a metadata image, and ask for
+	// content at its first touch alone. It needs root, EROFS, and a [Host].
 	Kernel Mode = "kernel"
 )
-
-// noKernel is why Auto does not take Kernel.
-const noKernel = "kernel mode is not in this version"
 
 // ParseMode reads the name of a mode. Any other text is errs.ErrFormat.
 func ParseMode(s string) (Mode, error) {
@@ -40,34 +39,44 @@ func ParseMode(s string) (Mode, error) {
 // Options says how to mount.
 type Options struct {
 	Mode Mode
-	// Source is what the mount table shows as the device: the reference of the image,
-	// without credentials.
+	// Host returns what mode Kernel needs; nil is no such thing. It is called only when the
+	// mode may be taken.
+	Host func() (*Host, error)
+	// Source is what the mount table shows as the device in mode FUSE: the reference of the
+	// image, without credentials.
 	Source string
 	// Log receives what goes wrong between the kernel and the image; nil is nowhere. Reads that
 	// fail are in the log of the image.
 	Log *slog.Logger
 }
 
+// served is a mount in one of the modes.
+type served interface {
+	Dir() string
+	Stats() fusefs.Stats
+	Done() <-chan struct{}
+	Wait()
+	Unmount(ctx context.Context) error
+	UnmountLazy(ctx context.Context) error
+}
+
 // Mounted is a mount that this process serves.
 type Mounted struct {
-	server *fusefs.Server
-	why    string
+	served
+	mode Mode
+	why  string
 }
 
 // Mount shows im, read-only, at the directory dir, which must be there, until it is unmounted
-// here or from outside. The caller keeps im open until then and closes it afterwards. ctx
-// bounds the mounting alone.
+// here or from outside. The caller keeps im open until [Mounted.Done] and closes it afterwards.
+// ctx bounds the mounting alone.
 //
 // It fails with fs.ErrNotExist or unix.ENOTDIR where dir is no directory, fs.ErrExist where
-// zosfs has mounted something there, unix.ENOTCONN where it has and nobody serves it any more.
+// zosfs has mounted something there, unix.ENOTCONN where it has and nobody serves it any more;
+// in mode Kernel with errors.ErrUnsupported or fs.ErrPermission where that does not work here.
 func Mount(ctx context.Context, im *image.Image, dir string, o Options) (*Mounted, error) {
-	m := &Mounted{}
 	switch o.Mode {
-	case FUSE:
-	case Auto, "":
-		m.why = noKernel
-	case Kernel:
-		return nil, fmt.Errorf("%s, mode fuse works: %w", noKernel, errors.ErrUnsupported)
+	case FUSE, Auto, Kernel, "":
 	default:
 		_, err := ParseMode(string(o.Mode))
 		return nil, err
@@ -76,11 +85,36 @@ func Mount(ctx context.Context, im *image.Image, dir string, o Options) (*Mounte
 	if err != nil {
 		return nil, err
 	}
-	m.server, err = fusefs.Mount(ctx, im, dir, fusefs.Options{Source: o.Source, Errno: Errno, Log: o.Log})
+	m := &Mounted{mode: FUSE}
+	if o.Mode != FUSE {
+		k, err := mountKernel(im, dir, o)
+		if err == nil {
+			return &Mounted{served: k, mode: Kernel}, nil
+		}
+		if o.Mode == Kernel {
+			return nil, fmt.Errorf("mode kernel does not work here, try mode fuse: %w", err)
+		}
+		m.why = err.Error()
+	}
+	m.served, err = fusefs.Mount(ctx, im, dir, fusefs.Options{Source: o.Source, Errno: Errno, Log: o.Log})
 	if err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+func mountKernel(im *image.Image, dir string, o Options) (*kernelMount, error) {
+	switch {
+	case os.Geteuid() != 0:
+		return nil, fmt.Errorf("mode kernel needs root: %w", fs.ErrPermission)
+	case o.Host == nil:
+		return nil, fmt.Errorf("no host for mode kernel: %w", errors.ErrUnsupported)
+	}
+	h, err := o.Host()
+	if err != nil {
+		return nil, err
+	}
+	return h.mount(im, dir)
 }
 
 // Unmount ends the mount that zosfs made at dir, whichever process serves it and if any does.
@@ -107,29 +141,46 @@ func Unmount(ctx context.Context, dir string, lazy bool) error {
 }
 
 // Dir returns the directory of the mount, absolute and without symlinks.
-func (m *Mounted) Dir() string { return m.server.Dir() }
+func (m *Mounted) Dir() string { return m.served.Dir() }
 
 // Mode returns the mode that was taken, never Auto.
-func (m *Mounted) Mode() Mode { return FUSE }
+func (m *Mounted) Mode() Mode { return m.mode }
 
 // Why returns, for people, why Auto did not take the best mode; empty if it did, or if the
 // mode was asked for.
 func (m *Mounted) Why() string { return m.why }
 
-// Stats returns what the kernel asked for so far.
-func (m *Mounted) Stats() fusefs.Stats { return m.server.Stats() }
+// Dev returns the st_dev of the mount and how it was made, in mode Kernel; else 0 and "".
+func (m *Mounted) Dev() (uint64, kernel.Rung) {
+	if k, ok := m.served.(*kernelMount); ok {
+		return k.fs.Dev, k.fs.Rung
+	}
+	return 0, ""
+}
 
-// Done returns a channel that is closed when the mount has ended.
-func (m *Mounted) Done() <-chan struct{} { return m.server.Done() }
+// Detached reports whether the mount is out of sight, by whomever, but has not ended. In mode
+// FUSE that is not known.
+func (m *Mounted) Detached() bool {
+	k, ok := m.served.(*kernelMount)
+	return ok && k.Detached()
+}
 
-// Wait returns when the mount has ended and nothing reads from the image any more.
-func (m *Mounted) Wait() { m.server.Wait() }
+// Stats returns what the kernel asked for so far; mounts of one flist in mode Kernel share it.
+func (m *Mounted) Stats() fusefs.Stats { return m.served.Stats() }
+
+// Done returns a channel that is closed when the mount has ended and nothing reads from the
+// image any more.
+func (m *Mounted) Done() <-chan struct{} { return m.served.Done() }
+
+// Wait returns when Done is closed.
+func (m *Mounted) Wait() { m.served.Wait() }
 
 // Unmount ends the mount, as [Unmount] does, and waits for the last read. A mount that has
-// ended already is a success.
+// ended already is a success; so is one in mode Kernel that is kept alive out of our sight, by
+// another mount namespace for one ([Mounted.Detached]).
 func (m *Mounted) Unmount(ctx context.Context, lazy bool) error {
 	if lazy {
-		return m.server.UnmountLazy(ctx)
+		return m.served.UnmountLazy(ctx)
 	}
-	return m.server.Unmount(ctx)
+	return m.served.Unmount(ctx)
 }

@@ -8,7 +8,10 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/zosfs/zosfs/mount/fusefs"
+	"github.com/zosfs/zosfs/mount/kernel"
 )
 
 // Info is a mount of ours in the mount table.
@@ -37,13 +40,34 @@ func List() ([]Info, error) {
 // An entry is one line of the mount table.
 type entry struct {
 	dir    string
+	dev    uint64 // st_dev
 	fstype string
 	source string
 }
 
 // mode tells the mode of a mount of ours.
 func (e entry) mode() (Mode, bool) {
+	if _, ok := kernel.IsImage(e.fstype, e.source); ok {
+		return Kernel, true
+	}
+	if e.fstype == "erofs" && loopOfOurs(e.source) {
+		return Kernel, true
+	}
 	return FUSE, e.fstype == "fuse."+fusefs.Subtype
+}
+
+// loopOfOurs reports whether source is a loop device over a metadata image.
+func loopOfOurs(source string) bool {
+	name, ok := strings.CutPrefix(source, "/dev/loop")
+	if !ok || strings.ContainsAny(name, "/.") {
+		return false
+	}
+	back, err := os.ReadFile("/sys/block/loop" + name + "/loop/backing_file")
+	if err != nil {
+		return false
+	}
+	_, ok = kernel.IsImage("erofs", strings.TrimSuffix(string(back), "\n"))
+	return ok
 }
 
 // topAt returns what is mounted at dir, the last of several.
@@ -81,8 +105,13 @@ func parseTable(r io.Reader) ([]entry, error) {
 		if !ok || len(before) < 6 || len(after) < 2 {
 			return nil, fmt.Errorf("mount table: cannot read line %q", lines.Text())
 		}
+		var major, minor uint32
+		if _, err := fmt.Sscanf(before[2], "%d:%d", &major, &minor); err != nil {
+			return nil, fmt.Errorf("mount table: cannot read line %q", lines.Text())
+		}
 		table = append(table, entry{
 			dir:    unescape(before[4]),
+			dev:    unix.Mkdev(major, minor),
 			fstype: unescape(after[0]),
 			source: unescape(after[1]),
 		})

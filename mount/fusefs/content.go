@@ -28,7 +28,8 @@ type ContentDevice struct {
 	ReadAt func(ctx context.Context, p []byte, off int64) (int, error)
 	// Open tells that the kernel has the device open already, as after a take-over.
 	Open bool
-	// Released, if not nil, is called when the last opener has closed the device.
+	// Released, if not nil, is called when the last opener has closed the device. It must not
+	// wait for anything.
 	Released func()
 }
 
@@ -139,6 +140,17 @@ func (c *Content) Add(d ContentDevice) error {
 
 // Remove takes a device away. Who has it open gets errors from then on.
 func (c *Content) Remove(name string) { c.fs.remove(name) }
+
+// Opens returns how often the kernel has a device open; 0 where there is none.
+func (c *Content) Opens(name string) int {
+	d := c.fs.named(name)
+	if d == nil {
+		return 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.opens
+}
 
 // DeviceStats returns what was read from a device; zeros where there is none.
 func (c *Content) DeviceStats(name string) (reads, readBytes, readErrors uint64) {

@@ -7,6 +7,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/image"
 )
 
 // isACL reports whether name is one that the kernel turns into access control.
@@ -23,7 +24,7 @@ func (t *tree) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest [
 		return 0, st
 	}
 	for _, x := range set {
-		if x.Name != name {
+		if image.ShownXattr(x.Name) != name {
 			continue
 		}
 		if len(x.Value) > len(dest) {
@@ -59,12 +60,13 @@ func (t *tree) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint
 	}
 	size := 0
 	for _, x := range set {
-		if h.Uid != 0 && strings.HasPrefix(x.Name, "trusted.") {
+		name := image.ShownXattr(x.Name)
+		if h.Uid != 0 && strings.HasPrefix(name, "trusted.") {
 			continue
 		}
-		end := size + len(x.Name) + 1
+		end := size + len(name) + 1
 		if end <= len(dest) {
-			dest[size+copy(dest[size:], x.Name)] = 0
+			dest[size+copy(dest[size:], name)] = 0
 		}
 		size = end
 	}

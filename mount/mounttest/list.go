@@ -52,7 +52,7 @@ func list(t *testing.T, f *os.File, size, limit int) []dirent {
 }
 
 // listOrder: a listing begins with "." and "..", goes on in the order of bytes, and tells
-// numbers and types as stat does.
+// numbers and types as stat does. EROFS has those two in their places.
 func (s *suite) listOrder(t *testing.T) {
 	for _, dir := range []string{plain, "odd/special", "odd/names", "odd/hardlinks/a", "odd/empty/directory"} {
 		path := filepath.Join(s.dir, dir)
@@ -70,7 +70,11 @@ func (s *suite) listOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		slices.Sort(want)
-		if want = append([]string{".", ".."}, want...); !slices.Equal(names, want) {
+		want = append([]string{".", ".."}, want...)
+		if s.kernel {
+			slices.Sort(want)
+		}
+		if !slices.Equal(names, want) {
 			t.Errorf("list %s = %q, want %q", dir, names, want)
 		}
 	}

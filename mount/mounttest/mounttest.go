@@ -21,6 +21,8 @@ type Mounter func(t *testing.T, im *image.Image) (dir string)
 // Options say what [Test] tests with.
 type Options struct {
 	Big bool // a directory of 100,000 entries instead of 3,000, which takes some seconds
+	// Kernel says that EROFS shows the tree: it counts no free inodes, and blocks without holes.
+	Kernel bool
 }
 
 // Test tests that a mount shows what was packed, one subtest per clause, on one mount.
@@ -30,7 +32,7 @@ func Test(t *testing.T, o Options, mount Mounter) {
 		entries = 100_000
 	}
 	ref := makeReference(t, entries)
-	s := &suite{ref: ref, dir: mount(t, Image(t, ref)), entries: entries}
+	s := &suite{ref: ref, dir: mount(t, Image(t, ref)), entries: entries, kernel: o.Kernel}
 	for _, clause := range []struct {
 		name string
 		test func(*suite, *testing.T)
@@ -70,6 +72,7 @@ func Test(t *testing.T, o Options, mount Mounter) {
 type suite struct {
 	ref, dir string
 	entries  int // in the directory many
+	kernel   bool
 }
 
 // both calls f with either tree and fails the test unless f returns the same for both. An

@@ -1,0 +1,254 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/image"
+	"github.com/zosfs/zosfs/mount/fusefs"
+	"github.com/zosfs/zosfs/mount/kernel"
+)
+
+// HostOptions say where a [Host] has its files.
+type HostOptions struct {
+	Content string // directory to mount the content devices at; made where it is not there
+	Images  string // directory of the metadata images; made likewise
+	Log     *slog.Logger
+	Rung    kernel.Rung // "" is the best that works
+}
+
+// A Host is what the mounts of one process in mode [Kernel] share: one FUSE mount of content
+// devices, and a directory of metadata images. Images of one flist have one device and one
+// superblock, and so one page cache.
+//
+// A process that ends without [Host.Close] leaves its mounts to another that has its
+// [Host.Connection]; without one, what is in the page cache goes on working and the rest is EIO.
+type Host struct {
+	o       HostOptions
+	content *fusefs.Content
+	watch   *tableWatch
+
+	mounting sync.Mutex // held while something is mounted; before mu
+
+	mu      sync.Mutex
+	devices map[flist.Digest]*device
+}
+
+// NewHost mounts the content devices. It needs root and FUSE. The caller calls Close.
+func NewHost(o HostOptions) (*Host, error) {
+	h, err := newHost(o)
+	if err != nil {
+		return nil, err
+	}
+	if h.content, err = fusefs.MountContent(o.Content, h.contentOptions()); err != nil {
+		return nil, err
+	}
+	return h, h.start()
+}
+
+// ResumeHost takes over the content devices of a process that has ended. The caller calls
+// [Host.Adopt] for each of its mounts and then [Host.Serve]; until then reads wait.
+func ResumeHost(o HostOptions, conn fusefs.Connection) (*Host, error) {
+	h, err := newHost(o)
+	if err != nil {
+		return nil, err
+	}
+	if h.content, err = fusefs.ResumeContent(o.Content, conn, h.contentOptions()); err != nil {
+		return nil, err
+	}
+	return h, h.start()
+}
+
+func newHost(o HostOptions) (*Host, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("mode kernel needs root: %w", fs.ErrPermission)
+	}
+	for _, dir := range []string{o.Content, o.Images} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return &Host{o: o, devices: map[flist.Digest]*device{}}, nil
+}
+
+func (h *Host) contentOptions() fusefs.Options {
+	return fusefs.Options{Source: "zosfs", Errno: Errno, Log: h.o.Log}
+}
+
+func (h *Host) start() (err error) {
+	h.watch, err = watchTable(func() { h.check() })
+	return err
+}
+
+// Serve begins to answer reads of mounts that were taken over.
+func (h *Host) Serve() { h.content.Serve() }
+
+// Connection returns what another process needs to take over.
+func (h *Host) Connection() fusefs.Connection { return h.content.Connection() }
+
+// Close ends the Host, whose mounts have ended. If some have not, their devices are out of sight
+// and fail once the process ends.
+func (h *Host) Close(ctx context.Context) error {
+	err := h.content.Unmount(ctx, false)
+	if errors.Is(err, unix.EBUSY) {
+		err = errors.Join(err, h.content.Unmount(ctx, true))
+	}
+	h.watch.close()
+	return err
+}
+
+// mount shows im at dir, which was checked.
+func (h *Host) mount(im *image.Image, dir string) (*kernelMount, error) {
+	h.mounting.Lock()
+	defer h.mounting.Unlock()
+	path, size, err := h.image(im)
+	if err != nil {
+		return nil, err
+	}
+	d, err := h.device(im.Flist().Digest(), size, false)
+	if err != nil {
+		return nil, err
+	}
+	m := newKernelMount(h, d, im, dir)
+	d.use(m) // from here on reads are answered
+	if m.fs, err = h.show(d, path, dir); err != nil {
+		m.end()
+		h.check() // the device may have been for this mount alone
+		return nil, err
+	}
+	h.mu.Lock()
+	m.shown = true
+	h.mu.Unlock()
+	h.check()                           // whoever has unmounted it already
+	go func() { _, _ = m.dev.Size() }() // so that the first read need not wait for it
+	return m, nil
+}
+
+// show mounts the device d at dir, beside another mount of it if there is one.
+func (h *Host) show(d *device, path, dir string) (kernel.Mounted, error) {
+	if other, ok := d.visible(); ok && h.o.Rung == "" {
+		fs, err := kernel.Clone(other.dir, other.fs.Dev, dir)
+		if err == nil {
+			fs.Rung = other.fs.Rung
+			return fs, nil
+		}
+		h.o.Log.Debug("a mount is not shared", "error", err)
+	}
+	return kernel.Mount(kernel.Source{Image: path, Device: filepath.Join(h.content.Dir(), d.name)}, dir, h.o.Rung)
+}
+
+// Adopt takes over the mount of im at dir whose file system has st_dev dev, of the process
+// before; im may be nil where it could not be opened: reads fail then. fs.ErrNotExist says that
+// it is not mounted there any more, yet the Mounted is good: programs may use it still.
+func (h *Host) Adopt(im *image.Image, digest flist.Digest, size int64, dir string, dev uint64, rung kernel.Rung) (*Mounted, error) {
+	h.mounting.Lock()
+	defer h.mounting.Unlock()
+	d, err := h.device(digest, size, true)
+	if err != nil {
+		return nil, err
+	}
+	m := newKernelMount(h, d, im, dir)
+	m.fs = kernel.Mounted{Dev: dev, Rung: rung}
+	d.use(m)
+	h.mu.Lock()
+	m.shown = true
+	h.mu.Unlock()
+	h.check()
+	if m.Detached() {
+		return &Mounted{served: m, mode: Kernel}, fmt.Errorf("mount at %s: %w", dir, fs.ErrNotExist)
+	}
+	return &Mounted{served: m, mode: Kernel}, nil
+}
+
+// device returns the device of an flist, and makes it where it is not there. open says that the
+// kernel has it open already.
+func (h *Host) device(digest flist.Digest, size int64, open bool) (*device, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if d := h.devices[digest]; d != nil {
+		return d, nil
+	}
+	d := newDevice(h, digest)
+	err := h.content.Add(fusefs.ContentDevice{
+		Name: d.name, ID: d.id, Size: max(size, image.DeviceBlock), ReadAt: d.readAt, Open: open,
+		Released: func() { go h.check() }, // ends soon
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.devices[digest] = d
+	return d, nil
+}
+
+// check finds out which mounts are not in the mount table any more.
+func (h *Host) check() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	table, err := readTable()
+	if err != nil {
+		h.o.Log.Warn("cannot tell which mounts have ended", "error", err)
+		return
+	}
+	type place struct {
+		dir string
+		dev uint64
+	}
+	there := make(map[place]bool, len(table))
+	for _, e := range table {
+		there[place{e.dir, e.dev}] = true
+	}
+	for _, d := range h.devices {
+		for _, m := range d.list() {
+			if m.shown && !there[place{m.dir, m.fs.Dev}] {
+				m.hidden()
+			}
+		}
+		h.settle(d)
+	}
+}
+
+// settle ends d when the kernel has closed it and nothing shows it. The caller holds mu.
+func (h *Host) settle(d *device) {
+	if h.devices[d.digest] != d || d.used() || h.content.Opens(d.name) > 0 {
+		return
+	}
+	delete(h.devices, d.digest)
+	h.content.Remove(d.name)
+	d.end()
+}
+
+// Sizes of the metadata images that are kept, in bytes, apart from those in use.
+const maxImages = 2 << 30
+
+// image returns the metadata image of im, which is made where it is not kept, and the size of
+// its content device.
+func (h *Host) image(im *image.Image) (path string, size int64, err error) {
+	r := im.Flist()
+	path = filepath.Join(h.o.Images, r.Digest().String()+kernel.Suffix)
+	if size, err = kernel.CheckImage(path); err == nil {
+		touch(path)
+		return path, size, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		h.o.Log.Info("a metadata image is made anew", "error", err)
+	}
+	dev := im.Device()
+	if err := kernel.WriteImage(path, r, dev); err != nil {
+		return "", 0, err
+	}
+	h.trim(maxImages)
+	size, err = dev.Size()
+	return path, size, err
+}

@@ -1,0 +1,166 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fstype is the type of the file system, in the mount table too.
+const fstype = "erofs"
+
+// A Rung is a way to mount the two files.
+type Rung string
+
+const (
+	// FileBacked mounts the files themselves (Linux 6.12).
+	FileBacked Rung = "file"
+	// Loop puts a loop device over each.
+	Loop Rung = "loop"
+)
+
+// Rungs are all ways, the best first.
+var rungs = []Rung{FileBacked, Loop}
+
+// Source says what is mounted.
+type Source struct {
+	Image  string // file of the metadata image
+	Device string // file of the content device
+}
+
+// A Mounted is a file system that [Mount] or [Clone] has put at a directory.
+type Mounted struct {
+	Dev  uint64 // st_dev of the file system, which all its mounts share
+	Rung Rung   // how; "" of a clone
+}
+
+// Mount mounts s at the directory dir, read-only. With rung "" it takes the first way that
+// works. The caller has proved the image with [CheckImage] just before.
+func Mount(s Source, dir string, rung Rung) (Mounted, error) {
+	var failed []error
+	for _, r := range rungs {
+		if rung != "" && rung != r {
+			continue
+		}
+		fd, err := r.open(s)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", r, err))
+			continue
+		}
+		dev, err := attach(fd, dir)
+		if err != nil {
+			return Mounted{}, err
+		}
+		raiseReadAhead(dev)
+		return Mounted{Dev: dev, Rung: r}, nil
+	}
+	return Mounted{}, fmt.Errorf("mount erofs at %s: %w", dir, errors.Join(failed...))
+}
+
+func (r Rung) open(s Source) (int, error) {
+	if r == FileBacked {
+		return open(s.Image, s.Device)
+	}
+	image, err := attachLoop(s.Image)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = image.Close() }() // the mount holds it
+	device, err := attachLoop(s.Device)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = device.Close() }()
+	return open(image.Name(), device.Name())
+}
+
+// open makes the file system and returns a mount of it that is nowhere yet.
+func open(source, device string) (int, error) {
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fsopen: %w", err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	for _, step := range []func() error{
+		func() error { return unix.FsconfigSetString(fs, "source", source) },
+		func() error { return unix.FsconfigSetString(fs, "device", device) },
+		func() error { return unix.FsconfigSetFlag(fs, "ro") },
+		func() error { return unix.FsconfigCreate(fs) },
+	} {
+		if err := step(); err != nil {
+			return -1, explained(fs, err)
+		}
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
+	if err != nil {
+		return -1, explained(fs, err)
+	}
+	return fd, nil
+}
+
+// explained adds what the kernel says of an error of a file system in the making.
+func explained(fs int, err error) error {
+	var said []string
+	for buf := make([]byte, 4096); len(said) < 8; {
+		n, rerr := unix.Read(fs, buf)
+		if rerr != nil || n <= 0 {
+			break
+		}
+		said = append(said, strings.TrimSpace(strings.TrimPrefix(string(buf[:n]), "e ")))
+	}
+	if len(said) == 0 {
+		return fmt.Errorf("erofs: %w", err)
+	}
+	return fmt.Errorf("%s: %w", strings.Join(said, "; "), err)
+}
+
+// attach shows the mount fd at dir and closes it. It returns the st_dev.
+func attach(fd int, dir string) (uint64, error) {
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, fmt.Errorf("mount at %s: %w", dir, err)
+	}
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return 0, fmt.Errorf("mount at %s: %w", dir, err)
+	}
+	return st.Dev, nil
+}
+
+// Clone shows the file system with st_dev dev, which is mounted at from, at dir as well. If
+// something else is at from, it is errors.ErrUnsupported.
+func Clone(from string, dev uint64, dir string) (Mounted, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, from, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return Mounted{}, fmt.Errorf("clone mount at %s: %w", from, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Dev != dev {
+		return Mounted{}, errors.Join(fmt.Errorf("clone mount at %s: it is another one by now: %w", from, errors.ErrUnsupported), err, unix.Close(fd))
+	}
+	if dev, err = attach(fd, dir); err != nil {
+		return Mounted{}, err
+	}
+	return Mounted{Dev: dev}, nil
+}
+
+// readAhead is how far the kernel reads ahead in a file of a mount, in KiB. See
+// docs/performance.md.
+const readAhead = 1024
+
+// raiseReadAhead does what it can: a kernel or a container may not let it.
+func raiseReadAhead(dev uint64) {
+	path := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(dev), unix.Minor(dev))
+	_ = os.WriteFile(path, fmt.Appendf(nil, "%d\n", readAhead), 0)
+}
+
+// IsImage reports whether source, the device that the mount table shows for a file system of
+// the type fs, is a metadata image of ours, and returns the name of the file without its suffix.
+func IsImage(fs, source string) (string, bool) {
+	name, ok := strings.CutSuffix(filepath.Base(source), Suffix)
+	return name, ok && fs == fstype && filepath.IsAbs(source)
+}
