@@ -1,7 +1,10 @@
 package flist_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/zosfs/zosfs/chunk"
@@ -78,4 +81,46 @@ func BenchmarkExtentsAt(b *testing.B) {
 		}
 		i += 7919
 	}
+}
+
+// BenchmarkReopen opens an flist of as many entries as an image of a desktop system has, by the
+// whole check and from its checked copy.
+func BenchmarkReopen136k(b *testing.B) { benchmarkReopen(b, 136_000) }
+
+// BenchmarkReopen1M is that for the largest images.
+func BenchmarkReopen1M(b *testing.B) { benchmarkReopen(b, 1_000_000) }
+
+func benchmarkReopen(b *testing.B, entries int) {
+	path, _ := write(b, big(entries))
+	kept := filepath.Join(b.TempDir(), "kept")
+	first := ok[*flist.Reader](b)(flist.Open(path, flist.OpenOptions{}))
+	if err := errors.Join(first.Keep(kept), first.Close()); err != nil {
+		b.Fatal(err)
+	}
+	size := ok[os.FileInfo](b)(os.Stat(kept)).Size()
+	again := filepath.Join(b.TempDir(), "again")
+	bench := func(name string, open func() (*flist.Reader, error)) {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := open()
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := r.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	bench("open", func() (*flist.Reader, error) { return flist.Open(path, flist.OpenOptions{}) })
+	bench("kept", func() (*flist.Reader, error) { return flist.OpenKept(kept) })
+	bench("keep", func() (*flist.Reader, error) {
+		r, err := flist.OpenKept(kept)
+		if err != nil {
+			return nil, err
+		}
+		return r, r.Keep(again)
+	})
 }

@@ -27,7 +27,8 @@ type OpenOptions struct {
 
 const defaultMaxSize = 16 << 30
 
-// A Reader answers questions about one flist, which [Open] has checked whole. Slices in
+// A Reader answers questions about one flist, which [Open] has checked whole, now or before
+// [Reader.Keep]. Slices in
 // what it returns alias its mapping: they hold until Close and must not be written to. Ids
 // must come from the same Reader; others panic. It is safe for concurrent use.
 type Reader struct {
@@ -132,17 +133,34 @@ func openFile(f *os.File) (_ *Reader, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if st.Size() == 0 {
+	r, err := mapFile(f, st.Size())
+	if err != nil {
+		return nil, err
+	}
+	release := func() { _ = unix.Madvise(r.data, unix.MADV_DONTNEED) } // advice; the pages stay in the page cache
+	if r.facts, err = check(r.db, release); err != nil {
+		if errors.Is(err, sqlitefile.ErrCorrupt) {
+			err = corrupt("%v", err)
+		}
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// mapFile maps the plain database in the first size bytes of f, which stays the caller's, and
+// checks its header and its schema, not its rows.
+func mapFile(f *os.File, size int64) (_ *Reader, err error) {
+	if size == 0 {
 		return nil, corrupt("empty flist")
 	}
-	data, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map flist: %w", err)
 	}
 	r := &Reader{data: data}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, unix.Munmap(data))
+			err = errors.Join(err, r.Close())
 		}
 	}()
 	if r.db, err = sqlitefile.Open(data); err != nil {
@@ -153,13 +171,6 @@ func openFile(f *os.File) (_ *Reader, err error) {
 	}
 	if r.cursors, err = openCursors(r.db); err != nil {
 		return nil, corrupt("%v", err)
-	}
-	release := func() { _ = unix.Madvise(data, unix.MADV_DONTNEED) } // advice; the pages stay in the page cache
-	if r.facts, err = check(r.db, release); err != nil {
-		if errors.Is(err, sqlitefile.ErrCorrupt) {
-			err = corrupt("%v", err)
-		}
-		return nil, err
 	}
 	return r, nil
 }

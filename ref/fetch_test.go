@@ -25,7 +25,7 @@ func TestResolveSilentHub(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	k, err := newKeep(t.TempDir())
+	k, err := newKeep(t.TempDir(), false, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

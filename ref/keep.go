@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,27 +21,30 @@ import (
 )
 
 const (
-	flistSuffix = ".flist"
+	flistSuffix   = ".flist"
+	checkedSuffix = ".checked" // of a checked copy, as flist.Reader.Keep writes it
 	// maxFlist bounds an flist as shipped, in bytes: what a hub takes by default.
 	maxFlist = 1 << 30
 	// A plain flist may have minPlain bytes, and maxRatio more for each that was shipped; a real
 	// tree has 3, 20,000 empty files have 8, and a stranger's flist must not fill the disk.
 	minPlain = 64 << 20
 	maxRatio = 64
-	// maxKept is how many bytes of flists are kept.
+	// maxKept is how many bytes of flists and of their checked copies are kept.
 	maxKept = 2 << 30
 	// tempAge is how old a file in the making is when whoever made it has died.
 	tempAge = 24 * time.Hour
 )
 
-// keep is the directory of what was fetched.
+// keep is the directory of what was fetched, and of checked copies of what was opened.
 type keep struct {
-	dir   string
-	limit int64 // of a fetched flist as shipped, in bytes
+	dir    string
+	limit  int64 // of a fetched flist as shipped, in bytes
+	copies bool  // whether checked copies are written
+	log    *slog.Logger
 }
 
-func newKeep(dir string) (keep, error) {
-	k := keep{dir, maxFlist}
+func newKeep(dir string, copies bool, log *slog.Logger) (keep, error) {
+	k := keep{dir, maxFlist, copies, log}
 	for _, d := range []string{k.flists(), k.refs()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return keep{}, fmt.Errorf("keep flists: %w", err)
@@ -86,9 +90,17 @@ func (k keep) remember(r Ref) error {
 	return nil
 }
 
-// open opens the flist that is kept. One that is not there, or is not what its name says, is
-// errs.ErrNotFound; one that is, but breaks a rule of the format, fails as flist.Open has it.
+func (k keep) checkedFile(d flist.Digest) string {
+	return filepath.Join(k.flists(), d.String()+checkedSuffix)
+}
+
+// open opens the flist that is kept, or its checked copy. One that is not there, or is not what
+// its name says, is errs.ErrNotFound; one that is, but breaks a rule of the format, fails as
+// flist.Open has it.
 func (k keep) open(d flist.Digest) (*flist.Reader, error) {
+	if r := k.openChecked(d); r != nil {
+		return r, nil
+	}
 	path := k.flistFile(d)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -110,36 +122,57 @@ func (k keep) open(d flist.Digest) (*flist.Reader, error) {
 	if r.Digest() != d {
 		return nil, errors.Join(fmt.Errorf("flist %v: the kept file is that of %v: %w", d, r.Digest(), errs.ErrNotFound), r.Close())
 	}
+	used(path)
+	return k.check(r), nil
+}
+
+// used notes that a file was used just now. On a read-only disk nothing is trimmed either.
+func used(path string) {
 	now := time.Now()
-	_ = os.Chtimes(path, now, now) // used just now; on a read-only disk nothing is trimmed either
-	return r, nil
+	_ = os.Chtimes(path, now, now)
 }
 
 // openPath opens an flist of the user's own. One that is not there is errs.ErrNotFound;
 // fs.ErrNotExist would speak of a path in an image.
 func (k keep) openPath(path string) (*flist.Reader, error) {
+	// What is wrong with the file is for flist.Open to say; a pipe can be read only once.
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() <= maxFlist {
+		if d, err := digest(path); err == nil {
+			if r := k.openChecked(d); r != nil {
+				return r, nil
+			}
+		}
+	}
 	r, err := flist.Open(path, flist.OpenOptions{TempDir: k.flists()})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("no such file: %w", errs.ErrNotFound)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w: %w", errs.ErrDenied, err)
+	case err != nil:
+		return nil, err
 	}
-	return r, err
+	return k.check(r), nil
 }
 
 // intact reports whether the file has the digest d.
 func (k keep) intact(path string, d flist.Digest) (bool, error) {
+	got, err := digest(path)
+	return got == d, err
+}
+
+// digest returns the digest of a file.
+func digest(path string) (flist.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return false, err
+		return flist.Digest{}, err
 	}
 	defer func() { _ = f.Close() }()
 	h := chunk.NewHasher()
 	if _, err := io.Copy(h, f); err != nil {
-		return false, err
+		return flist.Digest{}, err
 	}
-	return flist.Digest(h.Sum()) == d, nil
+	return flist.Digest(h.Sum()), nil
 }
 
 // put keeps what body has, if it is the flist d, and closes body. size is how many bytes the
@@ -173,15 +206,17 @@ func (k keep) put(ctx context.Context, d flist.Digest, body io.ReadCloser, size 
 // drop removes the flist that is kept.
 func (k keep) drop(d flist.Digest) error { return os.Remove(k.flistFile(d)) }
 
-// trim removes the flists used least recently until the rest takes at most limit bytes, and
-// what dead processes left behind. The most recent one stays whatever its size. Flists that
-// are open do not mind.
+// trim removes what was used least recently until the rest takes at most limit bytes, and what
+// dead processes left behind. Checked copies, which cost a moment to make again, give way to
+// flists, but for half of limit: else a directory full of old flists would leave the images in
+// use without. The copy of an flist goes before it does. The most recent flist and the most
+// recent copy stay whatever their size. Flists that are open do not mind.
 func (k keep) trim(limit int64) error {
 	entries, err := os.ReadDir(k.flists())
 	if err != nil {
 		return fmt.Errorf("trim flists: %w", err)
 	}
-	var kept []fs.FileInfo
+	var flists, copies []fs.FileInfo
 	var all []error
 	for _, e := range entries {
 		info, err := e.Info()
@@ -190,20 +225,42 @@ func (k keep) trim(limit int64) error {
 		case err != nil:
 			all = append(all, err)
 		case strings.HasSuffix(e.Name(), flistSuffix):
-			kept = append(kept, info)
+			flists = append(flists, info)
+		case strings.HasSuffix(e.Name(), checkedSuffix):
+			copies = append(copies, info)
 		case isTemp(e.Name()) && time.Since(info.ModTime()) > tempAge:
 			all = append(all, k.remove(e.Name()))
 		}
 	}
-	slices.SortFunc(kept, func(a, b fs.FileInfo) int { return cmp.Compare(b.ModTime().UnixNano(), a.ModTime().UnixNano()) })
-	sum := int64(0)
-	for i, info := range kept {
-		if sum += info.Size(); sum > limit && i > 0 {
-			all = append(all, k.remove(info.Name()))
-		}
+	for _, info := range oldest(copies, max(limit/2, limit-total(flists))) {
+		all = append(all, k.remove(info.Name()))
+	}
+	for _, info := range oldest(flists, limit-min(limit/2, total(copies))) {
+		stem := strings.TrimSuffix(info.Name(), flistSuffix)
+		all = append(all, k.remove(stem+checkedSuffix), k.remove(info.Name()))
 	}
 	if err := errors.Join(all...); err != nil {
 		return fmt.Errorf("trim flists: %w", err)
+	}
+	return nil
+}
+
+func total(files []fs.FileInfo) (sum int64) {
+	for _, info := range files {
+		sum += info.Size()
+	}
+	return sum
+}
+
+// oldest returns the files that do not fit into room bytes when the most recent come first,
+// which it sorts them by. The first always fits.
+func oldest(files []fs.FileInfo, room int64) []fs.FileInfo {
+	slices.SortFunc(files, func(a, b fs.FileInfo) int { return cmp.Compare(b.ModTime().UnixNano(), a.ModTime().UnixNano()) })
+	sum := int64(0)
+	for i, info := range files {
+		if sum += info.Size(); sum > room && i > 0 {
+			return files[i:]
+		}
 	}
 	return nil
 }

@@ -20,7 +20,8 @@ import (
 
 // Options say how to open a reference. The zero value works.
 type Options struct {
-	// Dir is where flists and what tags pointed to are kept; "" keeps nothing.
+	// Dir is where flists, checked copies of them and what tags pointed to are kept; "" keeps
+	// nothing.
 	Dir string
 	// Credentials has the tokens; nil is none.
 	Credentials *credentials.File
@@ -78,7 +79,7 @@ func Open(ctx context.Context, r Ref, o Options) (_ *Opened, err error) {
 }
 
 func (op *Opened) open(ctx context.Context, policy *all.Policy, o Options) error {
-	keep, err := newKeep(o.Dir)
+	keep, err := newKeep(o.Dir, op.temp == "", o.Log)
 	if err != nil {
 		return err
 	}

@@ -325,7 +325,7 @@ func TestBadFlist(t *testing.T) {
 	}
 }
 
-// TestKeptDamaged breaks what is kept; it is fetched again.
+// TestKeptDamaged breaks what is kept, and has no checked copy of it; it is fetched again.
 func TestKeptDamaged(t *testing.T) {
 	testenv.NoLeaks(t)
 	p, d := makeFlist(t)
@@ -336,7 +336,8 @@ func TestKeptDamaged(t *testing.T) {
 	flips := bytes.Clone(p)
 	flips[len(flips)/2] ^= 1
 	for name, bad := range map[string][]byte{"flipped bit": flips, "torn": p[:len(p)/2], "empty": nil, "another flist": other} {
-		if err := os.WriteFile(filepath.Join(o.Dir, "flists", d.String()+".flist"), bad, 0o600); err != nil {
+		kept := filepath.Join(o.Dir, "flists", d.String())
+		if err := errors.Join(os.Remove(kept+".checked"), os.WriteFile(kept+".flist", bad, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		offline := o
