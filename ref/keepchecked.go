@@ -2,9 +2,11 @@ package ref
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
 )
 
@@ -50,4 +52,19 @@ func (k keep) check(r *flist.Reader) *flist.Reader {
 		k.log.Debug("the private copy of an flist stays", "flist", r.Digest().String(), "error", err)
 	}
 	return kept
+}
+
+// openPathAs is openPath for the flist want, if that is not zero: where the file is another by
+// now, or gone, a copy that is kept will do.
+func (k keep) openPathAs(path string, want flist.Digest) (*flist.Reader, error) {
+	if !want.IsZero() {
+		if r := k.openChecked(want); r != nil {
+			return r, nil
+		}
+	}
+	r, err := k.openPath(path)
+	if err != nil || want.IsZero() || r.Digest() == want {
+		return r, err
+	}
+	return nil, errors.Join(fmt.Errorf("it is the flist %v by now, and of %v no copy is kept: %w", r.Digest(), want, errs.ErrNotFound), r.Close())
 }

@@ -31,6 +31,9 @@ type Options struct {
 	// Allow has hosts that may be followed where an flist or a redirect names them, as
 	// all.PolicyOptions has it.
 	Allow []string
+	// Digest, if not zero, is the flist that is wanted, whatever the reference leads to by now:
+	// one that was opened before, with the same Dir.
+	Digest flist.Digest
 	// Log is told of what was worked around; nil is nobody.
 	Log *slog.Logger
 }
@@ -84,11 +87,13 @@ func (op *Opened) open(ctx context.Context, policy *all.Policy, o Options) error
 		return err
 	}
 	if op.Ref.IsPath() {
-		op.Flist, err = keep.openPath(op.Ref.Path)
-		if err == nil {
+		if op.Flist, err = keep.openPathAs(op.Ref.Path, o.Digest); err == nil {
 			op.Ref.Digest = op.Flist.Digest()
 		}
 	} else {
+		if !o.Digest.IsZero() {
+			op.Ref.Tag, op.Ref.Digest = "", o.Digest
+		}
 		err = op.fetch(ctx, keep, policy, o)
 	}
 	if err != nil {
