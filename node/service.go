@@ -257,12 +257,12 @@ func (s *service) notes() []string {
 const fewDescriptors = 20_000
 
 // descriptorNote says so if the process may have few descriptors. The runtime has raised the
-// soft limit to the hard one.
+// soft limit to the hard one, or to one less.
 func descriptorNote() string {
 	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur >= fewDescriptors {
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Max >= fewDescriptors {
 		return ""
 	}
 	return fmt.Sprintf("at most %d files and connections can be open, which may be too few for many mounts: start the node service with a hard limit of %d or more (ulimit -Hn, LimitNOFILE= of systemd)",
-		limit.Cur, fewDescriptors)
+		limit.Max, fewDescriptors)
 }
