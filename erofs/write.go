@@ -86,10 +86,10 @@ type writer struct {
 // place is where the parts of one inode lie.
 type place struct {
 	layout int
-	body   int  // bytes of its attributes
-	inline int  // bytes behind them, in the same block
-	index  int  // chunk indexes behind them
-	bits   int  // of a chunk, beyond those of a block
+	body   int // bytes of its attributes
+	inline int // bytes behind them, in the same block
+	index  int // chunk indexes behind them
+	bits   int // of a chunk, beyond those of a block
 	blocks int64
 	size   int64
 }

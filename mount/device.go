@@ -20,15 +20,16 @@ type device struct {
 	digest flist.Digest
 	name   string
 	id     uint64 // inode, the same in every process
+	size   int64  // in bytes
 	source atomic.Pointer[kernelMount]
 
 	mu     sync.Mutex
 	mounts []*kernelMount
 }
 
-func newDevice(h *Host, digest flist.Digest) *device {
+func newDevice(h *Host, digest flist.Digest, size int64) *device {
 	// Numbers of two flists meet with a chance of 2^-63; the second is not mounted then.
-	return &device{host: h, digest: digest, name: digest.String(), id: binary.BigEndian.Uint64(digest[:])>>1 | 1<<62}
+	return &device{host: h, digest: digest, size: size, name: digest.String(), id: binary.BigEndian.Uint64(digest[:])>>1 | 1<<62}
 }
 
 // use adds a mount, which the device reads from if no other is there.

@@ -109,6 +109,15 @@ func (h *Host) Close(ctx context.Context) error {
 	return err
 }
 
+// Abandon stops answering without a word: requests, those under way too, wait for the process
+// that takes over. The Host must not be used afterwards.
+func (h *Host) Abandon() {
+	if err := h.content.Abandon(); err != nil {
+		h.o.Log.Error("requests under way fail", "error", err)
+	}
+	h.watch.close()
+}
+
 // mount shows im at dir, which was checked.
 func (h *Host) mount(im *image.Image, dir string) (*kernelMount, error) {
 	h.mounting.Lock()
@@ -180,9 +189,9 @@ func (h *Host) device(digest flist.Digest, size int64, open bool) (*device, erro
 	if d := h.devices[digest]; d != nil {
 		return d, nil
 	}
-	d := newDevice(h, digest)
+	d := newDevice(h, digest, max(size, image.DeviceBlock))
 	err := h.content.Add(fusefs.ContentDevice{
-		Name: d.name, ID: d.id, Size: max(size, image.DeviceBlock), ReadAt: d.readAt, Open: open,
+		Name: d.name, ID: d.id, Size: d.size, ReadAt: d.readAt, Open: open,
 		Released: func() { go h.check() }, // ends soon
 	})
 	if err != nil {

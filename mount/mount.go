@@ -150,12 +150,13 @@ func (m *Mounted) Mode() Mode { return m.mode }
 // mode was asked for.
 func (m *Mounted) Why() string { return m.why }
 
-// Dev returns the st_dev of the mount and how it was made, in mode Kernel; else 0 and "".
-func (m *Mounted) Dev() (uint64, kernel.Rung) {
+// Kernel returns what [Host.Adopt] needs to know of a mount in mode Kernel, the st_dev of its file
+// system, how it was mounted and the size of its content device in bytes; else zeros.
+func (m *Mounted) Kernel() (dev uint64, rung kernel.Rung, deviceSize int64) {
 	if k, ok := m.served.(*kernelMount); ok {
-		return k.fs.Dev, k.fs.Rung
+		return k.fs.Dev, k.fs.Rung, k.device.size
 	}
-	return 0, ""
+	return 0, "", 0
 }
 
 // Detached reports whether the mount is out of sight, by whomever, but has not ended. In mode

@@ -37,6 +37,25 @@ func List() ([]Info, error) {
 	return list, nil
 }
 
+// Holds returns the mount of ours that the file or directory path lies on; the zero Info if it
+// lies on none.
+func Holds(path string) (Info, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Info{}, err
+	}
+	table, err := readTable()
+	if err != nil {
+		return Info{}, err
+	}
+	for _, e := range table {
+		if mode, ok := e.mode(); ok && e.dev == st.Dev {
+			return Info{Dir: e.dir, Source: e.source, Mode: mode}, nil
+		}
+	}
+	return Info{}, nil
+}
+
 // An entry is one line of the mount table.
 type entry struct {
 	dir    string

@@ -148,6 +148,7 @@ func (s *service) handlePrune(ctx context.Context, r PruneRequest) (PruneResult,
 
 // handleStop begins the end, and answers when everything is unmounted.
 func (s *service) handleStop(context.Context, struct{}) (struct{}, error) {
+	s.asked.Store(true)
 	s.table.end()
 	s.stop()
 	<-s.drained

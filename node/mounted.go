@@ -9,17 +9,21 @@ import (
 	"time"
 
 	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/flist"
 	"github.com/zosfs/zosfs/image"
 	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/ref"
+	"github.com/zosfs/zosfs/store/multi"
 )
 
 // mounted is one mount and what it holds.
 type mounted struct {
 	info     MountInfo // what does not change
+	request  MountRequest
 	mount    *mount.Mounted
-	image    *image.Image
-	opened   *ref.Opened
+	image    *image.Image  // nil: taken over, and it could not be opened
+	opened   *ref.Opened   // likewise
+	held     int64         // bytes of memory
 	detached atomic.Bool   // out of sight, but in use
 	ours     atomic.Bool   // this service asked for its end
 	gone     chan struct{} // closed when everything is given back
@@ -31,15 +35,38 @@ func (m *mounted) dir() string { return m.info.Dir }
 // status returns all that is known of m.
 func (m *mounted) status() MountInfo {
 	info := m.info
-	info.Detached = m.detached.Load()
-	info.Image = m.image.Stats()
+	info.Detached = m.isDetached()
 	info.Kernel = m.mount.Stats()
-	info.Sources = m.opened.Source.Stats()
+	info.Sources = []multi.SourceStats{}
+	if m.image != nil {
+		info.Image = m.image.Stats()
+		info.Sources = m.opened.Source.Stats()
+	}
 	return info
+}
+
+// isDetached reports whether m is out of sight, but in use.
+func (m *mounted) isDetached() bool { return m.detached.Load() || m.mount.Detached() }
+
+// close gives back what m holds.
+func (m *mounted) close() error {
+	if m == nil || m.image == nil {
+		return nil
+	}
+	return errors.Join(m.image.Close(), m.opened.Close())
 }
 
 // mount does what r asks for. It is undone where ctx ends before the caller can learn of it.
 func (s *service) mount(ctx context.Context, r MountRequest) (MountInfo, error) {
+	info, err := s.mountAs(ctx, r, flist.Digest{})
+	if err == nil {
+		s.save(context.WithoutCancel(ctx))
+	}
+	return info, err
+}
+
+// mountAs is mount, of the flist want if that is not zero, whatever the reference leads to.
+func (s *service) mountAs(ctx context.Context, r MountRequest, want flist.Digest) (MountInfo, error) {
 	mode, err := parseMode(r.Mode)
 	if err != nil {
 		return MountInfo{}, err
@@ -62,7 +89,7 @@ func (s *service) mount(ctx context.Context, r MountRequest) (MountInfo, error) 
 		return MountInfo{}, err
 	}
 	defer s.table.release(dir)
-	m, err := s.open(ctx, name, r)
+	m, err := s.open(ctx, name, r, want)
 	if err != nil {
 		return MountInfo{}, err
 	}
@@ -80,7 +107,7 @@ func parseMode(s string) (mount.Mode, error) {
 }
 
 // open makes the image.
-func (s *service) open(ctx context.Context, name ref.Ref, r MountRequest) (*mounted, error) {
+func (s *service) open(ctx context.Context, name ref.Ref, r MountRequest, want flist.Digest) (*mounted, error) {
 	creds, err := s.opts.Credentials()
 	if err != nil {
 		return nil, err
@@ -91,7 +118,7 @@ func (s *service) open(ctx context.Context, name ref.Ref, r MountRequest) (*moun
 		}
 	}
 	opened, err := ref.Open(ctx, name, ref.Options{
-		Dir: s.dirs.Cache, Credentials: creds, Offline: r.Offline, Allow: r.Allow, Log: s.log,
+		Dir: s.dirs.Cache, Credentials: creds, Offline: r.Offline, Allow: r.Allow, Digest: want, Log: s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -101,7 +128,7 @@ func (s *service) open(ctx context.Context, name ref.Ref, r MountRequest) (*moun
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
-	m := &mounted{image: im, opened: opened, gone: make(chan struct{})}
+	m := &mounted{request: r, image: im, opened: opened, gone: make(chan struct{})}
 	m.info = MountInfo{
 		Ref:        opened.Ref.String(),
 		Digest:     opened.Flist.Digest(),
@@ -118,16 +145,15 @@ func (s *service) open(ctx context.Context, name ref.Ref, r MountRequest) (*moun
 func (s *service) show(ctx context.Context, m *mounted, dir string, mode mount.Mode) error {
 	log := s.log.With("ref", m.info.Ref, "dir", dir)
 	var err error
-	m.mount, err = mount.Mount(ctx, m.image, dir, mount.Options{Mode: mode, Source: m.info.Ref, Log: log})
+	m.mount, err = mount.Mount(ctx, m.image, dir, mount.Options{
+		Mode: mode, Source: m.info.Ref, Log: log,
+		Host: func() (*mount.Host, error) { return s.host.get(ctx) },
+	})
 	if err != nil {
-		return errors.Join(err, m.image.Close(), m.opened.Close())
+		return errors.Join(err, m.close())
 	}
-	m.info.Dir, m.info.Mode, m.info.Reason, m.info.Since = m.mount.Dir(), m.mount.Mode(), m.mount.Why(), time.Now()
-	s.memory.add(m.image.Tree().Bytes())
-	s.table.add(m)
-	s.totals.begin(m)
-	s.tell(m, Event{Type: EventMounted})
-	go s.watch(m) // ends with the mount
+	m.info.Since = time.Now()
+	s.enter(m)
 	log.Info("mounted", "mode", m.info.Mode, "digest", m.info.Digest, "entries", m.info.Counts.Entries)
 	if ctx.Err() != nil { // who asked has gone, nobody would know of the mount
 		return errors.Join(context.Cause(ctx), s.unmount(context.WithoutCancel(ctx), m, true))
@@ -135,13 +161,33 @@ func (s *service) show(ctx context.Context, m *mounted, dir string, mode mount.M
 	return nil
 }
 
+// enter puts a mount into the table until it ends.
+func (s *service) enter(m *mounted) {
+	m.info.Dir, m.info.Mode = m.mount.Dir(), m.mount.Mode()
+	if why := m.mount.Why(); why != "" {
+		m.info.Reason = why
+	}
+	_, m.info.Rung, _ = m.mount.Kernel()
+	if m.image != nil {
+		m.held = m.image.TreeBytes() + 4*m.info.Counts.Objects
+	}
+	s.memory.add(m.held)
+	s.table.add(m)
+	s.totals.begin(m)
+	s.tell(m, Event{Type: EventMounted})
+	go s.watch(m) // ends with the mount
+}
+
 // watch gives back what m holds once it has ended, whoever ended it.
 func (s *service) watch(m *mounted) {
 	m.mount.Wait()
-	err := errors.Join(m.image.Close(), m.opened.Close())
+	err := m.close()
 	s.totals.end(m, m.status())
 	s.table.remove(m)
-	s.memory.add(-m.image.Tree().Bytes())
+	s.memory.add(-m.held)
+	if !s.leaving.Load() {
+		s.save(context.Background())
+	}
 	log := s.log.With("ref", m.info.Ref, "dir", m.info.Dir)
 	s.tellEnd(m, err)
 	switch {
@@ -165,6 +211,14 @@ func (s *service) unmount(ctx context.Context, m *mounted, lazy bool) error {
 	if lazy {
 		m.detached.Store(true)
 		s.tellDetached(m)
+		return nil
+	}
+	if m.mount.Detached() { // of mode kernel, and kept by who is out of our sight
+		select {
+		case <-m.gone:
+		default:
+			s.tellDetached(m)
+		}
 		return nil
 	}
 	select {

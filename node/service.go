@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,6 +34,12 @@ type Options struct {
 	Version     string        // of the program; "" is that of the build
 	Idle        time.Duration // how long to go on with nothing mounted; 0: for ever
 	Ready       func()        // called once, when the service answers
+	// Keeper has the arguments with which this program runs [RunKeeper]; with them, mounts in
+	// mode kernel survive the death of the service. nil is no keeper.
+	Keeper []string
+	// KeepMounts leaves the mounts to the next service when this one ends in an orderly way,
+	// but for a stop that a client asks for. Until then reads wait.
+	KeepMounts bool
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -84,6 +92,10 @@ type service struct {
 	events  *events
 	poked   <-chan struct{} // something went wrong with a mount
 	totals  *totals
+	host    *host
+	saving  sync.Mutex  // held while the table of mounts is saved
+	leaving atomic.Bool // mounts are left to the next service
+	asked   atomic.Bool // a client asked for the end
 }
 
 // Run serves a node until ctx ends, somebody calls Stop, or it has been idle, then unmounts
@@ -136,6 +148,11 @@ func run(parent context.Context, o Options, starter *starter, manager *manager) 
 	}
 	defer func() { err = errors.Join(err, s.cache.Close()) }()
 	s.memory.add(s.cache.Stats().IndexBytes)
+	s.host = &host{dirs: o.Dirs, log: s.log, args: o.Keeper}
+	if err := s.refuseOwn(); err != nil {
+		return err
+	}
+	s.recover(ctx)
 	ln, err := manager.listener(o.Dirs)
 	if err == nil && ln == nil {
 		ln, err = listen(ctx, o.Dirs)
@@ -194,7 +211,13 @@ func (s *service) end(ctx context.Context, srv *http.Server) {
 	defer cancel()
 	s.stop()
 	s.table.end()
-	s.unmountAll(ctx)
+	s.leaving.Store(s.opts.KeepMounts && !s.asked.Load() && s.host.keeps())
+	if s.leaving.Load() {
+		s.save(ctx)
+	} else {
+		s.unmountAll(ctx)
+	}
+	s.host.end(ctx, s.leaving.Load())
 	close(s.drained)
 	s.events.end()
 	if err := srv.Shutdown(ctx); err != nil {
@@ -213,7 +236,7 @@ func (s *service) unmountAll(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(unmountsAtOnce)
 	for _, m := range s.table.list() {
-		if m.detached.Load() {
+		if m.isDetached() {
 			continue
 		}
 		g.Go(func() error {
@@ -246,6 +269,7 @@ func (s *service) notes() []string {
 	if s.cache.Stats().ReadOnly {
 		notes = append(notes, "another process writes the cache in "+s.dirs.Cache+": it is read, and what is fetched here is kept in memory alone")
 	}
+	notes = append(notes, s.host.notes()...)
 	if note := descriptorNote(); note != "" {
 		notes = append(notes, note)
 	}

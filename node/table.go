@@ -95,7 +95,7 @@ func (t *table) at(dir string) (*mounted, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for m := range t.mounts {
-		if m.dir() == dir && !m.detached.Load() {
+		if m.dir() == dir && !m.isDetached() {
 			return m, true
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/zosfs/zosfs/image"
 	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/mount/fusefs"
+	"github.com/zosfs/zosfs/mount/kernel"
 	"github.com/zosfs/zosfs/store/multi"
 )
 
@@ -65,6 +66,7 @@ type MountInfo struct {
 	Dir        string           `json:"dir"` // absolute, without symlinks
 	Mode       mount.Mode       `json:"mode"`
 	Reason     string           `json:"reason,omitempty"` // why auto did not take the best mode
+	Rung       kernel.Rung      `json:"rung,omitempty"`   // in mode kernel: over the files, or over loop devices
 	Digest     flist.Digest     `json:"digest"`
 	TreeDigest flist.TreeDigest `json:"tree_digest"`
 	Counts     flist.Counts     `json:"counts"`

@@ -30,6 +30,7 @@ type world struct {
 	url   string
 	token string
 	down  atomic.Bool // answer nothing but 503
+	lies  atomic.Bool // serve blobs with wrong bytes
 	gate  atomic.Pointer[gate]
 	blobs atomic.Int64 // requests for blobs
 	all   atomic.Int64 // requests
@@ -64,6 +65,9 @@ func newWorld(t testing.TB) *world {
 			http.Error(rw, "down", http.StatusServiceUnavailable)
 			return
 		}
+		if w.lies.Load() {
+			rw = liar{rw}
+		}
 		handler.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(func() {
@@ -77,6 +81,17 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// liar inverts all bytes of an answer.
+type liar struct{ http.ResponseWriter }
+
+func (l liar) Write(p []byte) (int, error) {
+	wrong := make([]byte, len(p))
+	for i, b := range p {
+		wrong[i] = ^b
+	}
+	return l.ResponseWriter.Write(wrong)
 }
 
 // gate holds up requests.

@@ -129,7 +129,9 @@ func (a *app) mountHere(ctx context.Context, s, dir string, o mountOptions) (err
 		return err
 	}
 	defer closing(im, &err)
-	m, err := mount.Mount(ctx, im.im, dir, mount.Options{Mode: mount.Mode(o.mode), Source: im.Ref.String(), Log: a.serviceLog()})
+	host := &ownHost{images: filepath.Join(a.dirs.Cache, "metadata"), log: a.serviceLog()}
+	defer closing(host, &err)
+	m, err := mount.Mount(ctx, im.im, dir, mount.Options{Mode: mount.Mode(o.mode), Host: host.get, Source: im.Ref.String(), Log: host.log})
 	if err != nil {
 		return err
 	}

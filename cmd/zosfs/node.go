@@ -16,6 +16,7 @@ import (
 func (a *app) nodeCmd() *cobra.Command {
 	var limit size
 	var idle time.Duration
+	var keep bool
 	c := &cobra.Command{
 		Use:   "node",
 		Short: "Run the node service: mounts and the cache they share",
@@ -24,6 +25,11 @@ the cache they share. "zosfs mount" starts one by itself when none runs. SIGTERM
 everything and ends it.
 
   zosfs node --cache-size 100G
+  zosfs node --keep-mounts            SIGTERM leaves the mounts to the next service
+
+Mounts in mode kernel survive the service: when it is killed, a keeper process holds the
+connection to the kernel, reads wait, and the next service goes on with them. That is how it
+is upgraded. Mounts that died with the keeper are mounted again; status says which could not.
 
 ZOSFS_STATE names the directory of its socket, ZOSFS_CACHE that of the cache. Under a service
 manager it takes its socket from it and says when it is ready; units for systemd are in
@@ -32,13 +38,25 @@ contrib/systemd.
 Exit codes: 0 done, 1 failure (one runs already), 2 usage.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return node.Run(c.Context(), node.Options{Dirs: a.dirs, CacheLimit: int64(limit), Log: a.serviceLog(), Idle: idle, Version: version})
+			return node.Run(c.Context(), node.Options{Dirs: a.dirs, CacheLimit: int64(limit), Log: a.serviceLog(), Idle: idle, Version: version, Keeper: []string{"node", "keeper"}, KeepMounts: keep})
 		},
 	}
 	c.Flags().Var(&limit, "cache-size", "limit of the cache (default 20G)")
 	c.Flags().DurationVar(&idle, "idle", 0, "end after this time without a mount; 0 is never")
-	c.AddCommand(a.nodeStopCmd(), a.nodeEventsCmd(), a.nodeMetricsCmd())
+	c.Flags().BoolVar(&keep, "keep-mounts", false, "on SIGTERM leave mounts in mode kernel to the next service")
+	c.AddCommand(a.nodeKeeperCmd(), a.nodeStopCmd(), a.nodeEventsCmd(), a.nodeMetricsCmd())
 	return c
+}
+
+// nodeKeeperCmd is run by the service itself.
+func (a *app) nodeKeeperCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:    "keeper",
+		Short:  "Hold the kernel's connection for the node service",
+		Hidden: true,
+		Args:   args(cobra.NoArgs),
+		RunE:   func(c *cobra.Command, _ []string) error { return node.RunKeeper(c.Context(), a.dirs) },
+	}
 }
 
 func (a *app) nodeEventsCmd() *cobra.Command {

@@ -183,6 +183,16 @@ func (c *Content) Unmount(ctx context.Context, lazy bool) error {
 	}
 }
 
+// Abandon lets nothing be answered any more: what is answered from now on goes nowhere, and the
+// process that takes over has the kernel ask again. It is for a process that is about to end.
+func (c *Content) Abandon() error {
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Dup3(null, c.fs.fd, unix.O_CLOEXEC), unix.Close(null))
+}
+
 // Done returns a channel that is closed when the mount has ended and no request is being
 // answered any more.
 func (c *Content) Done() <-chan struct{} { return c.done }

@@ -1,0 +1,99 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/internal/atomicfile"
+	"github.com/zosfs/zosfs/mount"
+	"github.com/zosfs/zosfs/mount/kernel"
+)
+
+// savedVersion is that of savedTable. Fields are only added; another version is not read.
+const savedVersion = 1
+
+// savedTable is the table of mounts as it outlives a service: in the keeper whole, in the file
+// mounts.json of the state directory without tokens.
+type savedTable struct {
+	Version int          `json:"version"`
+	Mounts  []savedMount `json:"mounts"`
+}
+
+// savedMount is a mount that a later service can take over or make again.
+type savedMount struct {
+	Request MountRequest `json:"request"`
+	Dir     string       `json:"dir"`
+	Mode    mount.Mode   `json:"mode"`
+	Digest  flist.Digest `json:"digest"`
+	Since   time.Time    `json:"since"`
+	// In mode kernel: the st_dev of the file system, how it was mounted, and the size of the
+	// content device in bytes.
+	Dev        uint64      `json:"dev,omitempty"`
+	Rung       kernel.Rung `json:"rung,omitempty"`
+	DeviceSize int64       `json:"device_size,omitempty"`
+}
+
+func (d Dirs) mounts() string { return filepath.Join(d.State, "mounts.json") }
+
+func (d Dirs) keeper() string { return filepath.Join(d.State, "keeper", "keeper.sock") }
+
+// save writes the table of mounts for a later service. That it cannot is no failure of what was
+// asked for, but is in the log.
+func (s *service) save(ctx context.Context) {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	t := savedTable{Version: savedVersion, Mounts: []savedMount{}}
+	for _, m := range s.table.list() {
+		if !m.isDetached() || m.info.Mode == mount.Kernel {
+			t.Mounts = append(t.Mounts, m.saved())
+		}
+	}
+	data, err := json.Marshal(t)
+	if err == nil {
+		err = s.host.save(ctx, data)
+	}
+	if err != nil {
+		s.log.Warn("the keeper does not know the mounts", "error", err)
+	}
+	if len(t.Mounts) == 0 {
+		if err := os.Remove(s.dirs.mounts()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.log.Warn("the table of mounts stays", "error", err)
+		}
+		return
+	}
+	for i := range t.Mounts {
+		t.Mounts[i].Request.Token = ""
+	}
+	if data, err = json.Marshal(t); err == nil {
+		err = atomicfile.WriteFile(s.dirs.mounts(), data, 0o600)
+	}
+	if err != nil {
+		s.log.Warn("the table of mounts is not saved", "error", err)
+	}
+}
+
+func (m *mounted) saved() savedMount {
+	v := savedMount{Request: m.request, Dir: m.info.Dir, Mode: m.info.Mode, Digest: m.info.Digest, Since: m.info.Since}
+	v.Dev, v.Rung, v.DeviceSize = m.mount.Kernel()
+	return v
+}
+
+// parseSaved reads what save has written.
+func parseSaved(data []byte) ([]savedMount, error) {
+	var t savedTable
+	if err := json.Unmarshal(data, &t); err != nil {
+		return nil, fmt.Errorf("table of mounts: %w: %w", errs.ErrCorrupt, err)
+	}
+	if t.Version != savedVersion {
+		return nil, fmt.Errorf("table of mounts of version %d: %w", t.Version, errs.ErrFormat)
+	}
+	return t.Mounts, nil
+}
