@@ -19,11 +19,11 @@ import (
 // A Client is a connection to a keeper, which does not end while it is there. Its methods may
 // be called at once; one call after another is served.
 //
-// A refusal of the keeper has the kinds errs.ErrFull (a limit), errs.ErrDenied,
-// errs.ErrFormat or errors.ErrUnsupported (an older keeper). A connection that broke is errs.ErrUnavailable; so
+// A refusal of the keeper is errs.ErrFull (a limit), errs.ErrDenied, errs.ErrFormat or
+// errors.ErrUnsupported (an older keeper). A connection that broke is errs.ErrUnavailable; so
 // is every later call, and so are those after one whose context ended while it was under
 // way: close the client and dial again. A change whose call failed in such a way may have
-// been made, but will not be once the client is closed.
+// been made, but is not made any more once the client is closed.
 type Client struct {
 	conn   *net.UnixConn
 	turn   chan struct{} // has a place for the one call under way, which owns broken

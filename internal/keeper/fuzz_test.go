@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stream is a connection on which each step bytes come at once, and with the n-th such piece as many
-// descriptors as the n-th byte of fds has in its two lowest bits, as the kernel delivers
-// them. Its third bit says that they cannot be opened here.
+// stream is a connection on which step bytes come at once. With the n-th such piece come as
+// many descriptors as the two lowest bits of the n-th byte of fds say, in the way of the
+// kernel. Its third bit says that they cannot be opened here.
 type stream struct {
 	bytes []byte
 	step  int
@@ -66,8 +66,8 @@ func (s *sink) WriteMsgUnix(p, oob []byte, _ *net.UnixAddr) (n, oobn int, err er
 	return n, len(oob), err
 }
 
-// FuzzReceive decodes messages: what is decoded can be sent again, and descriptors that come are
-// with the message or closed.
+// FuzzReceive decodes messages: what is decoded can be sent again, and descriptors that come
+// are with the message or closed.
 func FuzzReceive(f *testing.F) {
 	put := []byte{1, kindPut, flagFD, 1, 2, 0, 0, 0, 'x', 'y', 'z'}
 	for _, fds := range [][]byte{nil, {1}, {2}, {4 + 1}, {0, 1}, {1, 1}, {0, 4 + 1}} {

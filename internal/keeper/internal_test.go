@@ -198,6 +198,42 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// TestSilence has a client that is silent between its requests for longer than the patience.
+func TestSilence(t *testing.T) {
+	k := newKeeper()
+	k.patience = 20 * time.Millisecond
+	client, _ := connect(t, k)
+	roundTrip(t, client, newMessage(kindPing))
+	if err := client.SetReadDeadline(time.Now().Add(3 * k.patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("Read = %v, want %v: the connection stays", err, os.ErrDeadlineExceeded)
+	}
+	if err := client.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, client, newMessage(kindPing))
+}
+
+// TestLateInterrupt has the context of a call end when its answer is there already.
+func TestLateInterrupt(t *testing.T) {
+	conn, _ := connect(t, newKeeper())
+	c := newClient(conn)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := c.interruptible(ctx, func() error {
+		err := c.exchange(newMessage(kindPing), nil)
+		cancel()
+		return err
+	})
+	if err != nil {
+		t.Errorf("the call = %v, want nil", err)
+	}
+	if err := c.call(t.Context(), newMessage(kindPing), nil); err != nil {
+		t.Errorf("the next call = %v, want nil", err)
+	}
+}
+
 // TestReplacedInAnswer replaces an item while an answer has it still.
 func TestReplacedInAnswer(t *testing.T) {
 	table := newTable(0)

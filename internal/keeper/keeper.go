@@ -55,10 +55,10 @@ type keeper struct {
 }
 
 // Run serves a keeper at the unix socket path until ctx ends or it has been idle, then closes
-// what it holds and returns nil. The socket is only for its user (mode 0600); the directory
-// is made where it is not there (0700), and it is fs.ErrPermission if it belongs to another user or
-// others may write to it. The keeper that holds the lock of the file path + ".lock" owns the socket:
-// another one is [ErrRunning], and a socket that nobody serves is replaced.
+// what it holds and returns nil. The socket is only for its user (mode 0600). Its directory is
+// made where it is not there (0700); one of another user, or that others may write to, is
+// fs.ErrPermission. Who holds the lock of the file path + ".lock" owns the socket: a second
+// keeper is [ErrRunning], and a socket that a dead one has left is replaced.
 //
 // Run is meant to be all that a process does, in a session of its own. While it runs, the
 // process does not die of writing to a standard output or error that nobody reads any more.

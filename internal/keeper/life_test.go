@@ -57,6 +57,29 @@ func TestNotRunning(t *testing.T) {
 	}
 }
 
+// TestEndsAsWeCome has a keeper end between a connection and its first request.
+func TestEndsAsWeCome(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		conn, err := ln.Accept()
+		if err == nil {
+			err = conn.Close()
+		}
+		done <- errors.Join(err, ln.Close())
+	}()
+	if _, err := keeper.Dial(t.Context(), path); !errors.Is(err, keeper.ErrNotRunning) {
+		t.Errorf("Dial = %v, want %v", err, keeper.ErrNotRunning)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // stale returns a socket that nobody listens at.
 func stale(t *testing.T, dir string) string {
 	t.Helper()
@@ -212,17 +235,12 @@ func TestWrongClient(t *testing.T) {
 	logged.await(t, "user 65534")
 }
 
-// letIn makes everything on the way to the socket open to all.
+// letIn opens the socket, and the directories above it that are the test's, to all.
 func letIn(t *testing.T, path string) {
 	t.Helper()
-	if err := os.Chmod(path, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	for dir := filepath.Dir(path); dir != filepath.Dir(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
-		if dir == filepath.Clean(os.TempDir()) {
-			return
-		}
-		if err := os.Chmod(dir, 0o755); err != nil {
+	run := filepath.Dir(path)
+	for p, mode := range map[string]fs.FileMode{path: 0o666, run: 0o755, filepath.Dir(run): 0o755, filepath.Dir(filepath.Dir(run)): 0o755} {
+		if err := os.Chmod(p, mode); err != nil {
 			t.Fatal(err)
 		}
 	}

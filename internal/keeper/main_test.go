@@ -72,7 +72,7 @@ func startAndHang(path string) error {
 
 // putHalf sends half of a put with a descriptor, says so, and waits to be killed.
 func putHalf(path string) error {
-	conn, err := net.Dial("unix", path)
+	conn, err := new(net.Dialer).DialContext(context.Background(), "unix", path)
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func TestMalformed(t *testing.T) {
 			if version, kind, word := answer(t, conn); version != 1 || kind != 130 || word != tt.word {
 				t.Errorf("answer = version %d, kind %d, %q, want 1, 130, %q", version, kind, word, tt.word)
 			}
-			if n, err := conn.Read(make([]byte, 1)); n != 0 || (err != io.EOF && !errors.Is(err, unix.ECONNRESET)) {
+			if n, err := conn.Read(make([]byte, 1)); n != 0 || (!errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET)) {
 				t.Errorf("after the answer Read = %d, %v, want the end", n, err)
 			}
 			logged.await(t, "level=WARN")
