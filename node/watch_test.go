@@ -136,9 +136,6 @@ func TestEvents(t *testing.T) {
 			t.Errorf("after the end of the service: %v", who.err)
 		}
 	}
-	for range s.Events(t.Context(), 0) {
-		break
-	}
 	for _, err := range s.Events(t.Context(), 0) {
 		if !errors.Is(err, node.ErrNotRunning) {
 			t.Errorf("Events without a service = %v, want %v", err, node.ErrNotRunning)

@@ -26,7 +26,7 @@ func TestNodeWatch(t *testing.T) {
 	case err := <-ended:
 		t.Fatal(err)
 	}
-	if code, out, errOut := exec(t, "", "node", "metrics"); code != 0 || !strings.Contains(out, "# TYPE zosfs_mounts gauge\n") || errOut != "" {
+	if code, out, errOut := exec(t, "nobody reads this", "node", "metrics"); code != 0 || !strings.Contains(out, "# TYPE zosfs_mounts gauge\n") || errOut != "" {
 		t.Errorf("metrics: exit %d, stdout %q, stderr %q", code, out, errOut)
 	}
 	var text struct{ Type, Text string }
