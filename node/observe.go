@@ -92,6 +92,9 @@ func (s *service) look(m *mounted) {
 
 // lookLocked is look with told.mu.
 func (s *service) lookLocked(m *mounted) {
+	if m.image == nil {
+		return
+	}
 	for _, v := range m.told.news(m.image.Stats().LastErrors, m.opened.Source.Stats()) {
 		s.tell(m, v)
 	}

@@ -148,6 +148,7 @@ func run(parent context.Context, o Options, starter *starter, manager *manager) 
 	}
 	defer func() { err = errors.Join(err, s.cache.Close()) }()
 	s.memory.add(s.cache.Stats().IndexBytes)
+	s.events.add(Event{Type: EventServing}) // before those of mounts that are taken over
 	s.host = &host{dirs: o.Dirs, log: s.log, args: o.Keeper}
 	if err := s.refuseOwn(); err != nil {
 		return err
@@ -160,7 +161,6 @@ func run(parent context.Context, o Options, starter *starter, manager *manager) 
 	if err != nil {
 		return err
 	}
-	s.events.add(Event{Type: EventServing})
 	srv := s.server(ctx)
 	served := make(chan struct{})
 	var serr error // of serving, when served is closed
