@@ -95,6 +95,9 @@ func (h *Host) start() (err error) {
 // Serve begins to answer reads of mounts that were taken over.
 func (h *Host) Serve() { h.content.Serve() }
 
+// Stats returns what the kernel asked for of all devices so far, also of those that have ended.
+func (h *Host) Stats() fusefs.Stats { return h.content.Stats() }
+
 // Connection returns what another process needs to take over.
 func (h *Host) Connection() fusefs.Connection { return h.content.Connection() }
 
@@ -137,11 +140,11 @@ func (h *Host) mount(im *image.Image, dir string) (*kernelMount, error) {
 		h.check() // the device may have been for this mount alone
 		return nil, err
 	}
+	m.early.Go(func() { _, _ = m.dev.Size() }) // so that the first read need not wait for it
 	h.mu.Lock()
 	m.shown = true
 	h.mu.Unlock()
-	h.check()                           // whoever has unmounted it already
-	go func() { _, _ = m.dev.Size() }() // so that the first read need not wait for it
+	h.check() // whoever has unmounted it already
 	return m, nil
 }
 

@@ -29,6 +29,8 @@ type kernelMount struct {
 	gone chan struct{} // closed when it is not in the mount table any more
 	done chan struct{} // closed when its image is not needed any more
 	once struct{ gone, done sync.Once }
+
+	early sync.WaitGroup // uses the image before anybody reads
 }
 
 func newKernelMount(h *Host, d *device, im *image.Image, dir string) *kernelMount {
@@ -61,7 +63,12 @@ func (m *kernelMount) hidden() {
 func (m *kernelMount) end() {
 	m.device.drop(m)
 	m.once.gone.Do(func() { close(m.gone) })
-	m.once.done.Do(func() { close(m.done) })
+	m.once.done.Do(func() {
+		go func() { // ends soon
+			m.early.Wait()
+			close(m.done)
+		}()
+	})
 }
 
 func (m *kernelMount) Dir() string { return m.dir }
