@@ -192,6 +192,17 @@ func (h *host) keeps() bool {
 	return h.host != nil && h.keeper != nil
 }
 
+// stats returns what the kernel asked for of all mounts in mode kernel, also those that have
+// ended.
+func (h *host) stats() fusefs.Stats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.host == nil {
+		return fusefs.Stats{}
+	}
+	return h.host.Stats()
+}
+
 // notes returns what a person should know.
 func (h *host) notes() []string {
 	h.mu.Lock()

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zosfs/zosfs/mount"
+	"github.com/zosfs/zosfs/mount/fusefs"
 )
 
 // totals keeps sums over all mounts, also those that have ended: a counter never goes back.
@@ -81,11 +82,11 @@ func (u *usage) add(m MountInfo) {
 	u.chunks += m.Image.ChunksFetched
 	u.bytes += m.Image.BytesFetched
 	u.idle += m.Image.BytesWasted
-	if u.kernel == nil {
-		u.kernel, u.sources = map[string]uint64{}, map[string]sourceUsage{}
+	if u.sources == nil {
+		u.sources = map[string]sourceUsage{}
 	}
-	for kind, n := range m.Kernel.Requests {
-		u.kernel[kind] += n
+	if m.Mode != mount.Kernel { // those of one flist share theirs: host.stats has them
+		u.addKernel(m.Kernel)
 	}
 	for _, src := range m.Sources {
 		s := u.sources[src.Name]
@@ -93,10 +94,20 @@ func (u *usage) add(m MountInfo) {
 	}
 }
 
+func (u *usage) addKernel(s fusefs.Stats) {
+	if u.kernel == nil {
+		u.kernel = map[string]uint64{}
+	}
+	for kind, n := range s.Requests {
+		u.kernel[kind] += n
+	}
+}
+
 // handleMetrics answers in the text format of Prometheus, version 0.0.4.
 func (s *service) handleMetrics(w http.ResponseWriter, _ *http.Request) error {
 	var x exposition
 	u, mounts := s.totals.sum()
+	u.addKernel(s.host.stats())
 	x.mountMetrics(u, mounts)
 	x.sourceMetrics(u, mounts)
 	x.cacheMetrics(s)

@@ -213,13 +213,13 @@ func (s *service) unmount(ctx context.Context, m *mounted, lazy bool) error {
 		s.tellDetached(m)
 		return nil
 	}
-	if m.mount.Detached() { // of mode kernel, and kept by who is out of our sight
-		select {
-		case <-m.gone:
-		default:
+	select {
+	case <-m.mount.Done():
+	default:
+		if m.mount.Detached() { // of mode kernel, and kept by who is out of our sight
 			s.tellDetached(m)
+			return nil
 		}
-		return nil
 	}
 	select {
 	case <-m.gone:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/internal/testenv"
+	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/node"
 )
 
@@ -74,7 +75,29 @@ func (a *audience) expect(want node.Event) {
 }
 
 // TestEvents follows mounts that end in every way, and a service that ends with one.
-func TestEvents(t *testing.T) {
+func TestEvents(t *testing.T) { eachMode(t, testEvents) }
+
+// eachMode runs a test in both modes.
+func eachMode(t *testing.T, test func(*testing.T, mount.Mode)) {
+	t.Run("fuse", func(t *testing.T) { test(t, mount.FUSE) })
+	t.Run("kernel", func(t *testing.T) {
+		testenv.NeedRoot(t)
+		testenv.NeedEROFS(t)
+		test(t, mount.Kernel)
+	})
+}
+
+// mountAs mounts the reference in a mode at a new directory.
+func (s *service) mountAs(w *world, ref string, mode mount.Mode) node.MountInfo {
+	s.t.Helper()
+	info, err := s.Mount(s.t.Context(), node.MountRequest{Ref: ref, Dir: point(s.t), Mode: string(mode), Token: w.token, Deadline: time.Second})
+	if err != nil || info.Mode != mode {
+		s.t.Fatalf("Mount(%s) in mode %s: mode %s, %v", ref, mode, info.Mode, err)
+	}
+	return info
+}
+
+func testEvents(t *testing.T, mode mount.Mode) {
 	testenv.NoLeaks(t)
 	w := newWorld(t)
 	ref := w.publish(grow(t, 30), "events")
@@ -82,29 +105,29 @@ func TestEvents(t *testing.T) {
 	a := s.listen(t, 0)
 	a.expect(node.Event{Type: node.EventServing})
 
-	mount := func() (dir string, v node.Event) {
+	show := func() (dir string, v node.Event) {
 		t.Helper()
-		info := s.mount(w, ref)
+		info := s.mountAs(w, ref, mode)
 		v = node.Event{Type: node.EventMounted, Ref: ref, Dir: info.Dir, Mode: string(info.Mode)}
 		a.expect(v)
 		v.Type = node.EventUnmounted
 		return info.Dir, v
 	}
-	dir, v := mount()
+	dir, v := show()
 	if err := s.Unmount(t.Context(), dir, false); err != nil {
 		t.Fatal(err)
 	}
 	v.By = node.BySelf
 	a.expect(v)
 
-	dir, v = mount()
+	dir, v = show()
 	if err := unix.Unmount(dir, 0); err != nil {
 		t.Fatal(err)
 	}
 	v.By = node.ByOther
 	a.expect(v)
 
-	dir, v = mount()
+	dir, v = show()
 	busy, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +144,7 @@ func TestEvents(t *testing.T) {
 	v.By = node.BySelf
 	a.expect(v)
 
-	_, v = mount()
+	_, v = show()
 	late := s.listen(t, 6) // after the third mount
 	detached.Type = node.EventDetached
 	late.expect(detached)
@@ -333,8 +356,10 @@ func notBack(t *testing.T, before, after map[string]float64) {
 	}
 }
 
-// TestMetricsNeverGoBack asks all the time while mounts come and go.
-func TestMetricsNeverGoBack(t *testing.T) {
+// TestMetricsNeverGoBack asks all the time while mounts come and go, two of one image at a time.
+func TestMetricsNeverGoBack(t *testing.T) { eachMode(t, testMetricsNeverGoBack) }
+
+func testMetricsNeverGoBack(t *testing.T, mode mount.Mode) {
 	testenv.NoLeaks(t)
 	w := newWorld(t)
 	tree := grow(t, 33)
@@ -361,19 +386,25 @@ func TestMetricsNeverGoBack(t *testing.T) {
 			before = f.counters()
 		}
 	})
-	for range 10 {
-		info := s.mount(w, ref)
-		if _, err := os.ReadFile(filepath.Join(info.Dir, file)); err != nil {
-			t.Error(err)
+	for range 5 {
+		both := []string{s.mountAs(w, ref, mode).Dir, s.mountAs(w, ref, mode).Dir}
+		for _, dir := range both {
+			if _, err := os.ReadFile(filepath.Join(dir, file)); err != nil {
+				t.Error(err)
+			}
 		}
-		if err := s.Unmount(t.Context(), info.Dir, false); err != nil {
-			t.Error(err)
+		for _, dir := range both {
+			if err := s.Unmount(t.Context(), dir, false); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	close(done)
 	wg.Wait()
-	if n := s.metrics().value["zosfs_reads_total"]; n < 10 {
-		t.Errorf("%v reads, want at least 10", n)
+	for _, series := range []string{"zosfs_reads_total", `zosfs_kernel_requests_total{kind="read"}`} {
+		if n := s.metrics().value[series]; n < 5 {
+			t.Errorf("%s = %v, want at least 5", series, n)
+		}
 	}
 }
 
