@@ -3,9 +3,7 @@ package mount
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 	"sync/atomic"
 
@@ -99,16 +97,16 @@ func (d *device) end() {
 	}
 }
 
-// readAt answers the kernel. A mount whose image is closed meanwhile leaves it to the next.
+// readAt answers the kernel. A mount that has ended leaves it to the next.
 func (d *device) readAt(ctx context.Context, p []byte, off int64) (int, error) {
 	for {
 		m := d.source.Load()
 		if m == nil {
 			return 0, fmt.Errorf("content device %s: its image is not open: %w", d.name, errs.ErrUnavailable)
 		}
-		n, err := m.dev.ReadAt(ctx, p, off)
-		if !errors.Is(err, fs.ErrClosed) || d.source.Load() == m {
-			return n, err
+		if m.users.enter() { // else it is not the source any more
+			defer m.users.leave()
+			return m.dev.ReadAt(ctx, p, off)
 		}
 	}
 }

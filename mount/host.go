@@ -49,6 +49,9 @@ func NewHost(o HostOptions) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.MkdirAll(o.Content, 0o700); err != nil {
+		return nil, err
+	}
 	if h.content, err = fusefs.MountContent(o.Content, h.contentOptions()); err != nil {
 		return nil, err
 	}
@@ -75,10 +78,8 @@ func newHost(o HostOptions) (*Host, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("mode kernel needs root: %w", fs.ErrPermission)
 	}
-	for _, dir := range []string{o.Content, o.Images} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(o.Images, 0o700); err != nil {
+		return nil, err
 	}
 	return &Host{o: o, devices: map[flist.Digest]*device{}}, nil
 }
@@ -140,7 +141,12 @@ func (h *Host) mount(im *image.Image, dir string) (*kernelMount, error) {
 		h.check() // the device may have been for this mount alone
 		return nil, err
 	}
-	m.early.Go(func() { _, _ = m.dev.Size() }) // so that the first read need not wait for it
+	if m.users.enter() {
+		go func() { // ends soon
+			defer m.users.leave()
+			_, _ = m.dev.Size() // so that the first read need not wait for it
+		}()
+	}
 	h.mu.Lock()
 	m.shown = true
 	h.mu.Unlock()

@@ -28,9 +28,9 @@ type kernelMount struct {
 
 	gone chan struct{} // closed when it is not in the mount table any more
 	done chan struct{} // closed when its image is not needed any more
-	once struct{ gone, done sync.Once }
+	hide sync.Once     // closes gone
 
-	early sync.WaitGroup // uses the image before anybody reads
+	users users // of the image
 }
 
 func newKernelMount(h *Host, d *device, im *image.Image, dir string) *kernelMount {
@@ -50,7 +50,7 @@ func (m *kernelMount) isShown() bool {
 // hidden notes that m is not in the mount table any more. If others show the same device, m has
 // ended; else its image is needed until the kernel closes the device.
 func (m *kernelMount) hidden() {
-	m.once.gone.Do(func() { close(m.gone) })
+	m.hide.Do(func() { close(m.gone) })
 	for _, other := range m.device.list() {
 		if other != m && !other.Detached() {
 			m.end()
@@ -59,16 +59,11 @@ func (m *kernelMount) hidden() {
 	}
 }
 
-// end lets go of the device.
+// end lets go of the device. Done is closed when the last read is answered.
 func (m *kernelMount) end() {
 	m.device.drop(m)
-	m.once.gone.Do(func() { close(m.gone) })
-	m.once.done.Do(func() {
-		go func() { // ends soon
-			m.early.Wait()
-			close(m.done)
-		}()
-	})
+	m.hide.Do(func() { close(m.gone) })
+	m.users.end(func() { close(m.done) })
 }
 
 func (m *kernelMount) Dir() string { return m.dir }

@@ -62,9 +62,9 @@ type served interface {
 
 // Mounted is a mount that this process serves.
 type Mounted struct {
-	served
-	mode Mode
-	why  string
+	served served
+	mode   Mode
+	why    string
 }
 
 // Mount shows im, read-only, at the directory dir, which must be there, until it is unmounted

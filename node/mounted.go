@@ -46,7 +46,7 @@ func (m *mounted) status() MountInfo {
 }
 
 // isDetached reports whether m is out of sight, but in use.
-func (m *mounted) isDetached() bool { return m.detached.Load() || m.mount.Detached() }
+func (m *mounted) isDetached() bool { return m.detached.Load() || m.mount != nil && m.mount.Detached() }
 
 // close gives back what m holds.
 func (m *mounted) close() error {

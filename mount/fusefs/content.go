@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -57,10 +58,11 @@ type Content struct {
 // MountContent mounts an empty Content at dir, which needs root, and serves it until
 // [Content.Unmount].
 func MountContent(dir string, o Options) (*Content, error) {
-	c, err := newContent(dir, o)
+	dir, err := resolve(dir)
 	if err != nil {
 		return nil, err
 	}
+	c := newContent(dir, o)
 	fd, err := attachContent(c.dir, o.withDefaults())
 	if err != nil {
 		return nil, err
@@ -77,10 +79,12 @@ func MountContent(dir string, o Options) (*Content, error) {
 // descriptor belongs to the Content from here on. The caller adds the devices that the kernel
 // knows, then calls [Content.Serve]; until then requests wait.
 func ResumeContent(dir string, conn Connection, o Options) (*Content, error) {
-	c, err := newContent(dir, o)
+	// dir itself is not looked at: it is we who would answer.
+	parent, err := resolve(filepath.Dir(dir))
 	if err != nil {
 		return nil, err
 	}
+	c := newContent(filepath.Join(parent, filepath.Base(dir)), o)
 	c.conn = conn
 	if err := c.resume(); err != nil {
 		return nil, err
@@ -88,15 +92,11 @@ func ResumeContent(dir string, conn Connection, o Options) (*Content, error) {
 	return c, nil
 }
 
-func newContent(dir string, o Options) (*Content, error) {
+func newContent(dir string, o Options) *Content {
 	o = o.withDefaults()
-	dir, err := resolve(dir)
-	if err != nil {
-		return nil, err
-	}
 	files := &contentFS{errno: o.Errno, log: o.Log, byID: map[uint64]*device{}, byName: map[string]*device{}}
 	files.RawFileSystem = fuse.NewDefaultRawFileSystem()
-	return &Content{dir: dir, log: o.Log, fs: files, done: make(chan struct{})}, nil
+	return &Content{dir: dir, log: o.Log, fs: files, done: make(chan struct{})}
 }
 
 func attachContent(dir string, o Options) (int, error) {
@@ -169,7 +169,8 @@ func (c *Content) Unmount(ctx context.Context, lazy bool) error {
 		return nil
 	default:
 	}
-	if err := Unmount(ctx, c.dir, lazy); err != nil {
+	err := Unmount(ctx, c.dir, lazy)
+	if err != nil && !errors.Is(err, unix.EINVAL) { // which says that somebody else did it
 		return err
 	}
 	if lazy {
