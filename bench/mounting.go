@@ -31,7 +31,75 @@ func (b *bench) mounting(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return b.manyMounts(ctx)
+}
+
+// manyMounts shows what the node service needs for many images.
+func (b *bench) manyMounts(ctx context.Context) error {
+	const most, files = 100, 500
+	t := b.rep.table(fmt.Sprintf("Many mounts: memory of the service with so many different images, each of %d files and mounted", files))
+	store, err := b.lab.mkdir("many-store")
+	if err != nil {
+		return err
+	}
+	var flists []string
+	for i := range most {
+		b.lab.say("mount: make image %d of %d", i+1, most)
+		dir, err := b.lab.mkdir("trees", "many")
+		if err != nil {
+			return err
+		}
+		if _, err := treetest.Grow(dir, treetest.GrowOptions{Files: files, Seed: uint64(100 + i), MaxFile: 4096}); err != nil {
+			return err
+		}
+		flists = append(flists, b.lab.path(fmt.Sprintf("many-%d.flist", i)))
+		if _, err := b.product.pack(ctx, "--no-cache", "--store", "file://"+store, dir, flists[i]); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	for _, mode := range b.modes {
+		cells, err := b.mountMany(ctx, mode, flists)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			b.rep.fail("many mounts, %s: %v", mode, err)
+			continue
+		}
+		t.add(mode, cells...)
+	}
+	return os.RemoveAll(store)
+}
+
+func (b *bench) mountMany(ctx context.Context, mode string, flists []string) (cells []cell, err error) {
+	m := b.product.machine("many-"+mode, mode)
+	defer func() {
+		if serr := m.stop(); err == nil {
+			err = serr
+		}
+	}()
+	if err := m.boot(ctx, true); err != nil {
+		return nil, err
+	}
+	var took samples
+	for i, flist := range flists {
+		dir, err := b.lab.mkdir("many", mode, fmt.Sprint(i))
+		if err != nil {
+			return nil, err
+		}
+		out, err := m.call(ctx, m.nodeEnv(), nil, "mount", "--mode", mode, flist, dir)
+		if err != nil {
+			return nil, err
+		}
+		took.add(out.wall)
+		if n := i + 1; n == 1 || n == 10 || n == 100 {
+			cells = append(cells, figure(thousands(int64(n))+" mounted", memory(m.service.pid(), "VmRSS"), byteSize, nil))
+		}
+	}
+	return append(cells, figure("median time to mount", took.median(), seconds, nil)), nil
 }
 
 func (b *bench) mountTree(ctx context.Context, t *table, entries int) (err error) {

@@ -94,6 +94,44 @@ func openLatency(_ context.Context, root string, names []string) (time.Duration,
 	})
 }
 
+// openReadLatency returns the median time of one open, read of up to 4 KiB and close.
+func openReadLatency(_ context.Context, root string, names []string) (time.Duration, error) {
+	buf := make([]byte, 4096)
+	return latency(root, names, func(path string) error {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		_, err = unix.Read(fd, buf)
+		return errors.Join(err, unix.Close(fd))
+	})
+}
+
+// preadLatency returns the median time of one read of up to 4 KiB from a file that is open: one
+// file and read after another.
+func preadLatency(_ context.Context, root string, names []string) (time.Duration, error) {
+	const reads = 200
+	buf := make([]byte, 4096)
+	took := make([]time.Duration, 0, reads*100)
+	for _, name := range names[:min(100, len(names))] {
+		path := filepath.Join(root, name)
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return 0, &fs.PathError{Op: "latency", Path: path, Err: err}
+		}
+		for range reads {
+			start := time.Now()
+			_, rerr := unix.Pread(fd, buf, 0)
+			took = append(took, time.Since(start))
+			err = errors.Join(err, rerr)
+		}
+		if err = errors.Join(err, unix.Close(fd)); err != nil {
+			return 0, &fs.PathError{Op: "latency", Path: path, Err: err}
+		}
+	}
+	return p50(took), nil
+}
+
 func latency(root string, names []string, op func(path string) error) (time.Duration, error) {
 	r := rand.New(rand.NewPCG(1, 4))
 	took := make([]time.Duration, 0, len(names))

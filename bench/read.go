@@ -80,6 +80,8 @@ func (b *bench) workloads(t *tree, dir string) ([]workload, error) {
 		{name: fmt.Sprintf("open + read + close x%d", len(names)), only: always, unit: seconds, run: named(readFiles)},
 		{name: "stat, median", meta: true, only: warm, unit: micros, run: named(statLatency)},
 		{name: "open + close, median", only: warm, unit: micros, run: named(openLatency)},
+		{name: "open + read + close, median", only: warm, unit: micros, run: named(openReadLatency)},
+		{name: "pread 4 KiB, median", only: warm, unit: micros, run: named(preadLatency)},
 	}, nil
 }
 
