@@ -191,6 +191,15 @@ func (r *Reader) Objects() iter.Seq2[ObjectID, Object] {
 // Extents returns the extents of an object in ascending order of offsets.
 func (r *Reader) Extents(id ObjectID) iter.Seq[Extent] { return r.extentsFrom(id, 0) }
 
+// AllExtents returns the extents of all objects, ascending by object and offset.
+func (r *Reader) AllExtents() iter.Seq2[ObjectID, Extent] {
+	return func(yield func(ObjectID, Extent) bool) {
+		must(r.extent.From(nil, func(v []sqlitefile.Value) bool {
+			return yield(ObjectID(v[0].Int), Extent{Offset: v[1].Int, Chunk: ChunkID(v[2].Int)})
+		}))
+	}
+}
+
 // ExtentsAt returns the extents of an object from the one on that holds the byte at off, or
 // follows it where off lies in a hole.
 func (r *Reader) ExtentsAt(id ObjectID, off int64) iter.Seq[Extent] {

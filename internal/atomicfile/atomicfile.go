@@ -123,6 +123,22 @@ func createTemp(dir string, perm fs.FileMode) (*os.File, error) {
 	}
 }
 
+// CommitUnsynced is Commit without waiting for the disk: a crash may leave a file with other
+// bytes, or none. It is for what can be made again and proves itself when it is read.
+func (f *File) CommitUnsynced() error {
+	if f.done {
+		return fmt.Errorf("commit %s: %w", f.path, os.ErrClosed)
+	}
+	if err := f.step("close temp", f.Close); err != nil {
+		return errors.Join(err, f.Abort())
+	}
+	if err := f.step("rename", func() error { return os.Rename(f.Name(), f.path) }); err != nil {
+		return errors.Join(err, f.Abort())
+	}
+	f.done = true
+	return nil
+}
+
 // Commit makes the file appear at its path and survive a crash, and closes it. After an
 // error what is at path is the old or the new file, whole. After Commit or Abort, Commit is
 // os.ErrClosed.

@@ -278,3 +278,43 @@ func TestSweep(t *testing.T) {
 	}
 	Sweep(filepath.Join(dir, "none"))
 }
+
+func TestCommitUnsynced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	var got []string
+	f, err := create(path, 0o600, func(step string) error { got = append(got, step); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(f, newText); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.CommitUnsynced(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"create temp", "close temp", "rename"}, got); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	if p, err := os.ReadFile(path); err != nil || string(p) != newText {
+		t.Errorf("the file has %q, %v", p, err)
+	}
+	if err := f.CommitUnsynced(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("second commit: %v, want %v", err, os.ErrClosed)
+	}
+	broken := errors.New("broken")
+	f, err = create(path, 0o600, func(step string) error {
+		if step == "rename" {
+			return broken
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.CommitUnsynced(); !errors.Is(err, broken) {
+		t.Errorf("commit that cannot rename: %v, want %v", err, broken)
+	}
+	if diff := cmp.Diff(map[string]string{"file": newText}, list(t, filepath.Dir(path))); diff != "" {
+		t.Errorf("files afterwards (-want +got):\n%s", diff)
+	}
+}

@@ -50,20 +50,30 @@ func WriteImage(path string, r *flist.Reader, dev *image.Device) error {
 	digest := r.Digest()
 	o := erofs.Options{DeviceBlocks: uint32(size / erofs.BlockSize)}
 	copy(o.UUID[:], digest[:])
-	err = atomicfile.Write(path, 0o600, func(w io.Writer) error {
-		p := &parts{w: w}
-		if _, err := erofs.Write(p, t, o); err != nil {
-			if errors.Is(err, erofs.ErrUnsupported) {
-				err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
-			}
-			return errors.Join(err, t.err)
-		}
-		return p.finish(size)
-	})
-	if err != nil {
+	if err := write(path, t, o, size); err != nil {
 		return fmt.Errorf("metadata image: %w", err)
 	}
 	return r.Release()
+}
+
+// write writes the image and its trailer. It does not wait for the disk: the trailer tells.
+func write(path string, t *tree, o erofs.Options, device int64) (err error) {
+	f, err := atomicfile.Create(path, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Abort()) }()
+	p := &parts{w: f}
+	if _, err := erofs.Write(p, t, o); err != nil {
+		if errors.Is(err, erofs.ErrUnsupported) {
+			err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+		}
+		return errors.Join(err, t.err)
+	}
+	if err := p.finish(device); err != nil {
+		return err
+	}
+	return f.CommitUnsynced()
 }
 
 // parts hashes what goes through it, part by part.

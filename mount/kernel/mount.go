@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zosfs/zosfs/errs"
 )
 
 // fstype is the type of the file system, in the mount table too.
@@ -23,7 +26,7 @@ const (
 	Loop Rung = "loop"
 )
 
-// Rungs are all ways, the best first.
+// rungs are all ways, the best first.
 var rungs = []Rung{FileBacked, Loop}
 
 // Source says what is mounted.
@@ -39,13 +42,18 @@ type Mounted struct {
 }
 
 // Mount mounts s at the directory dir, read-only. With rung "" it takes the first way that
-// works. The caller has proved the image with [CheckImage] just before.
+// works; one that there is not is errs.ErrFormat. The caller has proved the image with
+// [CheckImage] just before.
 func Mount(s Source, dir string, rung Rung) (Mounted, error) {
-	var failed []error
-	for _, r := range rungs {
-		if rung != "" && rung != r {
-			continue
+	try := rungs
+	if rung != "" {
+		if !slices.Contains(rungs, rung) {
+			return Mounted{}, fmt.Errorf("mount erofs at %s: no way %q: %w", dir, rung, errs.ErrFormat)
 		}
+		try = []Rung{rung}
+	}
+	var failed []error
+	for _, r := range try {
 		fd, err := r.open(s)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", r, err))
@@ -112,7 +120,11 @@ func explained(fs int, err error) error {
 		}
 		said = append(said, strings.TrimSpace(strings.TrimPrefix(string(buf[:n]), "e ")))
 	}
-	if len(said) == 0 {
+	switch {
+	case len(said) > 0:
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("erofs: %w (the kernel log says why)", err)
+	default:
 		return fmt.Errorf("erofs: %w", err)
 	}
 	return fmt.Errorf("%s: %w", strings.Join(said, "; "), err)

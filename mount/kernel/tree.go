@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"iter"
+	"sync"
 
 	"github.com/zosfs/zosfs/erofs"
 	"github.com/zosfs/zosfs/flist"
@@ -18,7 +19,12 @@ type tree struct {
 }
 
 func newTree(r *flist.Reader, dev *image.Device) *tree {
-	return &tree{r: r, nodes: image.NewTree(r), dev: dev, holes: runs(r)}
+	t := &tree{r: r, dev: dev}
+	var wg sync.WaitGroup
+	wg.Go(func() { t.holes = runs(r) })
+	t.nodes = image.NewTree(r)
+	wg.Wait()
+	return t
 }
 
 // runs returns the runs of data of those objects that have holes.
@@ -27,10 +33,14 @@ func runs(r *flist.Reader) map[flist.ObjectID][]erofs.Run {
 	for _, c := range r.Chunks() {
 		sizes = append(sizes, c.Size)
 	}
+	next, stop := iter.Pull2(r.AllExtents())
+	defer stop()
+	of, e, more := next()
 	out := map[flist.ObjectID][]erofs.Run{}
+	var data []erofs.Run
 	for id, o := range r.Objects() {
-		data := []erofs.Run{}
-		for e := range r.Extents(id) {
+		data = data[:0]
+		for ; more && of == id; of, e, more = next() {
 			n := int64(sizes[e.Chunk-1])
 			if last := len(data) - 1; last >= 0 && data[last].Off+data[last].Len == e.Offset {
 				data[last].Len += n
@@ -39,7 +49,7 @@ func runs(r *flist.Reader) map[flist.ObjectID][]erofs.Run {
 			}
 		}
 		if len(data) != 1 || data[0] != (erofs.Run{Off: 0, Len: o.Size}) {
-			out[id] = data
+			out[id] = append([]erofs.Run{}, data...) // never nil, which means no holes
 		}
 	}
 	return out
