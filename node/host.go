@@ -30,10 +30,9 @@ type connection struct {
 
 // host is what mode kernel needs, made when it is first asked for.
 type host struct {
-	dirs   Dirs
-	log    *slog.Logger
-	args   []string // of the keeper; nil is none
-	memory *memory
+	dirs Dirs
+	log  *slog.Logger
+	args []string // of the keeper; nil is none
 
 	mu     sync.Mutex
 	host   *mount.Host

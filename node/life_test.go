@@ -159,6 +159,7 @@ type child struct {
 // startChild starts the test binary as a service, which is killed when the test ends.
 func startChild(t *testing.T, dirs node.Dirs) *child {
 	t.Helper()
+	testenv.Mounted(t, filepath.Join(dirs.State, "content")) // which a killed service leaves
 	t.Setenv(envChild, "serve")
 	t.Setenv(credentials.EnvToken, "for-the-starter-alone")
 	if err := node.StartDetached(t.Context(), dirs, []string{"0s"}); err != nil {
@@ -210,7 +211,8 @@ func (c *child) wait() unix.WaitStatus {
 	}
 }
 
-// TestKilled kills a service with a mount, and starts another.
+// TestKilled kills a service with mounts in mode fuse, which die with it, and starts another,
+// which makes them again.
 func TestKilled(t *testing.T) {
 	testenv.NoLeaks(t)
 	testenv.NeedFUSE(t)
@@ -218,9 +220,92 @@ func TestKilled(t *testing.T) {
 	tree := grow(t, 22)
 	ref := w.publish(tree, "killed")
 	dirs := newDirs(t)
-	dir := point(t)
-	request := node.MountRequest{Ref: ref, Dir: dir, Token: w.token}
+	dir, gone := point(t), point(t)
 
+	c := startChild(t, dirs)
+	for _, at := range []string{dir, gone} {
+		if _, err := c.Mount(t.Context(), node.MountRequest{Ref: ref, Dir: at, Mode: "fuse", Token: w.token}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(t, tree, dir)
+	busy, err := os.Open(filepath.Join(dir, first(t, tree, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = busy.Close() }()
+	c.kill()
+	if err := c.Ping(t.Context()); !errors.Is(err, node.ErrNotRunning) {
+		t.Errorf("Ping of a killed service = %v, want %v", err, node.ErrNotRunning)
+	}
+	if err := errors.Join(unix.Unmount(gone, unix.MNT_DETACH), os.Remove(gone)); err != nil {
+		t.Fatal(err)
+	}
+
+	w.down.Store(true) // what is here must do
+	c = startChild(t, dirs)
+	st, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(st.Mounts) != 1 || st.Mounts[0].Dir != dir || st.Mounts[0].Mode != mount.FUSE || st.Mounts[0].Ref != ref || len(st.Dead) != 0 {
+		t.Errorf("status = %+v, want %s at %s, in mode fuse", st, ref, dir)
+	}
+	check(t, tree, dir)
+	if err := unix.Fstatfs(int(busy.Fd()), new(unix.Statfs_t)); !errors.Is(err, unix.ENOTCONN) {
+		t.Errorf("a file of the dead mount: %v, want %v", err, unix.ENOTCONN)
+	}
+	wantLog(t, dirs, "made again; programs that used the old one must be started anew\" dir="+dir,
+		"could not be made again\" dir="+gone, "make the directory first", "zosfs mount "+ref+" "+gone)
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ws := c.wait(); !ws.Exited() || ws.ExitStatus() != 0 {
+		t.Errorf("after Stop the service ended with %v", ws)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("after Stop the mount point has %v, %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(dirs.State, "mounts.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after Stop the table of mounts: %v, want %v", err, os.ErrNotExist)
+	}
+}
+
+// wantLog fails unless the log of a service has all the texts.
+func wantLog(t *testing.T, dirs node.Dirs, texts ...string) {
+	t.Helper()
+	p, err := os.ReadFile(filepath.Join(dirs.State, "node.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range texts {
+		if !strings.Contains(string(p), text) {
+			t.Errorf("the log lacks %q:\n%s", text, p)
+		}
+	}
+}
+
+// TestDeadMount has a mount that died with its service, and is in no table that can be read.
+func TestDeadMount(t *testing.T) {
+	tables := map[string]string{
+		"none":            "",
+		"corrupt":         "{\"version\":1,\"mounts\":[{",
+		"another version": `{"version":2,"mounts":[]}`,
+	}
+	for name, table := range tables {
+		t.Run(name, func(t *testing.T) { testDeadMount(t, table) })
+	}
+}
+
+func testDeadMount(t *testing.T, table string) {
+	testenv.NoLeaks(t)
+	testenv.NeedFUSE(t)
+	w := newWorld(t)
+	tree := grow(t, 22)
+	ref := w.publish(tree, "dead")
+	dirs := newDirs(t)
+	dir := point(t)
+	request := node.MountRequest{Ref: ref, Dir: dir, Mode: "fuse", Token: w.token}
 	c := startChild(t, dirs)
 	if _, err := c.Mount(t.Context(), request); err != nil {
 		t.Fatal(err)
@@ -232,8 +317,14 @@ func TestKilled(t *testing.T) {
 	}
 	defer func() { _ = busy.Close() }()
 	c.kill()
-	if err := c.Ping(t.Context()); !errors.Is(err, node.ErrNotRunning) {
-		t.Errorf("Ping of a killed service = %v, want %v", err, node.ErrNotRunning)
+	path := filepath.Join(dirs.State, "mounts.json")
+	if table == "" {
+		err = os.Remove(path)
+	} else {
+		err = os.WriteFile(path, []byte(table), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 
 	c = startChild(t, dirs)
@@ -244,8 +335,9 @@ func TestKilled(t *testing.T) {
 	if len(st.Dead) != 1 || st.Dead[0] != (mount.Info{Dir: dir, Source: ref, Mode: mount.FUSE}) {
 		t.Errorf("dead mounts = %+v, want %s at %s", st.Dead, ref, dir)
 	}
-	if p, err := os.ReadFile(filepath.Join(dirs.State, "node.log")); err != nil || !strings.Contains(string(p), "a mount is dead") || !strings.Contains(string(p), dir) {
-		t.Errorf("the log does not tell of the dead mount: %v\n%s", err, p)
+	wantLog(t, dirs, "a mount is dead", dir)
+	if table != "" {
+		wantLog(t, dirs, "which mounts an earlier service had is not known")
 	}
 	if _, err := c.Mount(t.Context(), request); err == nil || !strings.Contains(err.Error(), "zosfs umount") {
 		t.Errorf("Mount over a dead mount = %v, want it explained", err)
@@ -264,12 +356,7 @@ func TestKilled(t *testing.T) {
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if ws := c.wait(); !ws.Exited() || ws.ExitStatus() != 0 {
-		t.Errorf("after Stop the service ended with %v", ws)
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-		t.Errorf("after Stop the mount point has %v, %v", left, err)
-	}
+	c.wait()
 }
 
 // TestUnmountWithoutService takes the dead mount of a killed service away when none runs.
@@ -280,7 +367,7 @@ func TestUnmountWithoutService(t *testing.T) {
 	ref := w.publish(grow(t, 23), "killed")
 	dirs, dir := newDirs(t), point(t)
 	c := startChild(t, dirs)
-	if _, err := c.Mount(t.Context(), node.MountRequest{Ref: ref, Dir: dir, Token: w.token}); err != nil {
+	if _, err := c.Mount(t.Context(), node.MountRequest{Ref: ref, Dir: dir, Mode: "fuse", Token: w.token}); err != nil {
 		t.Fatal(err)
 	}
 	c.kill()

@@ -26,6 +26,10 @@ import (
 )
 
 func TestMount(t *testing.T) {
+	eachMode(t, testMount)
+}
+
+func testMount(t *testing.T, mode mount.Mode) {
 	testenv.NoLeaks(t)
 	w := newWorld(t)
 	tree := filepath.Join(testenv.TempDir(t), "tree")
@@ -35,8 +39,8 @@ func TestMount(t *testing.T) {
 	treetest.Odd(t, tree, treetest.Options{Seed: 1})
 	ref := w.publish(tree, "odd")
 	s := serve(t, node.Options{})
-	info := s.mount(w, ref)
-	if info.Ref != ref || info.Mode != mount.FUSE || info.Reason == "" || info.Counts.Entries == 0 || info.Stale {
+	info := s.mountAs(w, ref, mode)
+	if info.Ref != ref || info.Mode != mode || info.Reason != "" || info.Counts.Entries == 0 || info.Stale || (info.Rung != "") != (mode == mount.Kernel) {
 		t.Errorf("Mount = %+v", info)
 	}
 	check(t, tree, info.Dir)
@@ -54,7 +58,11 @@ func TestMount(t *testing.T) {
 	if len(got.Sources) != 1 || got.Sources[0].Name != w.url || got.Sources[0].Requests != w.blobs.Load() || sizes != im.BytesFetched {
 		t.Errorf("sources = %+v after %d requests and %d bytes, want %s with these", got.Sources, w.blobs.Load(), im.BytesFetched, w.url)
 	}
-	if st := s.status(); st.Cache.Chunks != im.ChunksFetched || st.PID != os.Getpid() || st.Version == "" || len(st.Dead) != 0 || len(st.Notes) != 0 {
+	notes := 0
+	if mode == mount.Kernel {
+		notes = 1 // that there is no keeper
+	}
+	if st := s.status(); st.Cache.Chunks != im.ChunksFetched || st.PID != os.Getpid() || st.Version == "" || len(st.Dead) != 0 || len(st.Notes) != notes {
 		t.Errorf("status = %+v, want %d chunks in the cache", st, im.ChunksFetched)
 	}
 
@@ -86,9 +94,9 @@ func TestSharedCache(t *testing.T) {
 	tree := grow(t, 1)
 	one := w.publish(tree, "one")
 	s := serve(t, node.Options{})
-	check(t, tree, s.mount(w, one).Dir)
+	check(t, tree, s.mountAs(w, one, mount.FUSE).Dir) // in mode kernel the second mount would be the same
 	before := w.blobs.Load()
-	again := s.mount(w, one)
+	again := s.mountAs(w, one, mount.FUSE)
 	check(t, tree, again.Dir)
 	if n := w.blobs.Load(); n != before {
 		t.Errorf("the second mount of the image made %d requests for blobs", n-before)
@@ -238,7 +246,6 @@ func TestMountRefuses(t *testing.T) {
 		{"own state", node.MountRequest{Ref: ref, Dir: s.dirs.State}, fs.ErrInvalid, "state directory"},
 		{"above both", node.MountRequest{Ref: ref, Dir: filepath.Dir(s.dirs.State)}, fs.ErrInvalid, "neither may be inside"},
 		{"root", node.MountRequest{Ref: ref, Dir: "/"}, fs.ErrInvalid, "neither may be inside"},
-		{"kernel mode", node.MountRequest{Ref: ref, Dir: point(t), Mode: "kernel"}, errors.ErrUnsupported, "fuse works"},
 		{"unknown mode", node.MountRequest{Ref: ref, Dir: point(t), Mode: "magic"}, errs.ErrFormat, "auto, fuse or kernel"},
 		{"unknown tag", node.MountRequest{Ref: w.url + "/acme/some:2", Dir: point(t)}, errs.ErrNotFound, "some:2"},
 		{"no hub there", node.MountRequest{Ref: "http://127.0.0.1:1/acme/some:1", Dir: point(t)}, errs.ErrUnavailable, "127.0.0.1:1"},
@@ -323,14 +330,12 @@ func TestOperatorUnmounts(t *testing.T) {
 	w := newWorld(t)
 	var log syncBuffer
 	s := serve(t, node.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	info := s.mount(w, w.publish(grow(t, 8), "op"))
+	info := s.mountAs(w, w.publish(grow(t, 8), "op"), mount.FUSE)
 	if err := unix.Unmount(info.Dir, 0); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the mount is dropped from the table", func() bool { return len(s.status().Mounts) == 0 })
-	if !strings.Contains(log.String(), "somebody else") {
-		t.Errorf("the log does not say who unmounted:\n%s", log.String())
-	}
+	until(t, "the log says who unmounted", func() bool { return strings.Contains(log.String(), "unmounted by somebody else") })
 	if _, err := s.Mount(t.Context(), node.MountRequest{Ref: info.Ref, Dir: info.Dir, Token: w.token}); err != nil {
 		t.Errorf("Mount there again = %v", err)
 	}

@@ -130,7 +130,7 @@ func (s *service) open(ctx context.Context, name ref.Ref, r MountRequest, want f
 	}
 	m := &mounted{request: r, image: im, opened: opened, gone: make(chan struct{})}
 	m.info = MountInfo{
-		Ref:        opened.Ref.String(),
+		Ref:        name.String(), // as it was asked for, of whatever version
 		Digest:     opened.Flist.Digest(),
 		TreeDigest: opened.Flist.TreeDigest(),
 		Counts:     opened.Flist.Counts(),

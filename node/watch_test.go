@@ -81,8 +81,7 @@ func TestEvents(t *testing.T) { eachMode(t, testEvents) }
 func eachMode(t *testing.T, test func(*testing.T, mount.Mode)) {
 	t.Run("fuse", func(t *testing.T) { test(t, mount.FUSE) })
 	t.Run("kernel", func(t *testing.T) {
-		testenv.NeedRoot(t)
-		testenv.NeedEROFS(t)
+		needKernel(t)
 		test(t, mount.Kernel)
 	})
 }

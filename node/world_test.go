@@ -209,6 +209,14 @@ func point(t testing.TB) string {
 	return dir
 }
 
+// needKernel needs what mode kernel needs.
+func needKernel(t testing.TB) {
+	t.Helper()
+	testenv.NeedRoot(t)
+	testenv.NeedFUSE(t)
+	testenv.NeedEROFS(t)
+}
+
 // mount mounts the reference at a new directory.
 func (s *service) mount(w *world, ref string) node.MountInfo {
 	s.t.Helper()

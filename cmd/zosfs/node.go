@@ -51,8 +51,15 @@ Exit codes: 0 done, 1 failure (one runs already), 2 usage.`,
 // nodeKeeperCmd is run by the service itself.
 func (a *app) nodeKeeperCmd() *cobra.Command {
 	return &cobra.Command{
-		Use:    "keeper",
-		Short:  "Hold the kernel's connection for the node service",
+		Use:   "keeper",
+		Short: "Hold the kernel's connection for the node service",
+		Long: `Hold the descriptor of the FUSE connection and the table of mounts of the node service, so
+that it can be killed and started anew while its mounts go on. The service starts it by
+itself; it ends ten seconds after nothing is held any more.
+
+  zosfs node keeper
+
+Exit codes: 0 done, 1 failure (one runs already), 2 usage.`,
 		Hidden: true,
 		Args:   args(cobra.NoArgs),
 		RunE:   func(c *cobra.Command, _ []string) error { return node.RunKeeper(c.Context(), a.dirs) },
