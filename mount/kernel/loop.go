@@ -41,6 +41,7 @@ func attachLoop(path string) (*os.File, error) {
 		copy(config.Info.File_name[:len(config.Info.File_name)-1], path)
 		err = unix.IoctlLoopConfigure(int(dev.Fd()), &config)
 		if err == nil {
+			setReadAhead(fmt.Sprintf("/sys/block/loop%d/queue", n))
 			return dev, nil
 		}
 		if err = errors.Join(err, dev.Close()); !errors.Is(err, unix.EBUSY) {

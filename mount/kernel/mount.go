@@ -3,7 +3,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,16 +53,17 @@ func Mount(s Source, dir string, rung Rung) (Mounted, error) {
 	}
 	var failed []error
 	for _, r := range try {
+		known := backing()
 		fd, err := r.open(s)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", r, err))
 			continue
 		}
+		raiseReadAhead(known)
 		dev, err := attach(fd, dir)
 		if err != nil {
 			return Mounted{}, err
 		}
-		raiseReadAhead(dev)
 		return Mounted{Dev: dev, Rung: r}, nil
 	}
 	return Mounted{}, fmt.Errorf("mount erofs at %s: %w", dir, errors.Join(failed...))
@@ -158,16 +158,6 @@ func Clone(from string, dev uint64, dir string) (Mounted, error) {
 		return Mounted{}, err
 	}
 	return Mounted{Dev: dev}, nil
-}
-
-// readAhead is how far the kernel reads ahead in a file of a mount, in KiB. See
-// docs/performance.md.
-const readAhead = 1024
-
-// raiseReadAhead does what it can: a kernel or a container may not let it.
-func raiseReadAhead(dev uint64) {
-	path := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(dev), unix.Minor(dev))
-	_ = os.WriteFile(path, fmt.Appendf(nil, "%d\n", readAhead), 0)
 }
 
 // IsImage reports whether source, the device that the mount table shows for a file system of
