@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/internal/keeper"
 	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/mount/fusefs"
@@ -144,21 +145,38 @@ func (h *host) resume(ctx context.Context) (ok bool, data []byte, err error) {
 		h.host, err = mount.ResumeHost(h.options(), fusefs.Connection{FD: fd, Init: saved.Init, Reply: saved.Reply})
 	}
 	if err != nil {
-		return false, data, errors.Join(fmt.Errorf("take over from the keeper: %w", err), unix.Close(fd), c.Close())
+		// Without a descriptor anywhere the mounts are dead, and can be made again; else they
+		// would hang for ever.
+		return false, data, errors.Join(fmt.Errorf("take over from the keeper: %w", err), unix.Close(fd), c.Delete(ctx, itemConnection, itemMounts), c.Close())
 	}
 	protect(h.log)
 	h.keeper = c
 	return true, data, nil
 }
 
-// save gives the table of mounts to the keeper, if there is one.
+// save gives the table of mounts to the keeper, if there is one, and to another one if that has
+// ended. A keeper that does not take it has none: the file is true then.
 func (h *host) save(ctx context.Context, data []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.keeper == nil {
 		return nil
 	}
-	return h.keeper.Put(ctx, keeper.Item{Name: itemMounts, Data: data, FD: -1})
+	table := keeper.Item{Name: itemMounts, Data: data, FD: -1}
+	err := h.keeper.Put(ctx, table)
+	if errors.Is(err, errs.ErrUnavailable) {
+		h.log.Warn("the keeper has ended, starting another", "error", errors.Join(err, h.keeper.Close()))
+		h.keeper = nil
+		if err = h.keep(ctx); err == nil {
+			err = h.keeper.Put(ctx, table)
+		} else {
+			h.note = "mounts end with the service, for there is no keeper: " + err.Error()
+		}
+	}
+	if err != nil && h.keeper != nil {
+		err = errors.Join(err, h.keeper.Delete(ctx, itemMounts))
+	}
+	return err
 }
 
 // end closes the host; the keeper forgets it, and ends by itself. With left, mounts stay for

@@ -159,10 +159,16 @@ type child struct {
 // startChild starts the test binary as a service, which is killed when the test ends.
 func startChild(t *testing.T, dirs node.Dirs) *child {
 	t.Helper()
+	return startChildAs(t, dirs, "serve", "0s")
+}
+
+// startChildAs is startChild in another mode of TestMain.
+func startChildAs(t *testing.T, dirs node.Dirs, mode string, args ...string) *child {
+	t.Helper()
 	testenv.Mounted(t, filepath.Join(dirs.State, "content")) // which a killed service leaves
-	t.Setenv(envChild, "serve")
+	t.Setenv(envChild, mode)
 	t.Setenv(credentials.EnvToken, "for-the-starter-alone")
-	if err := node.StartDetached(t.Context(), dirs, []string{"0s"}); err != nil {
+	if err := node.StartDetached(t.Context(), dirs, args); err != nil {
 		t.Fatal(err)
 	}
 	c := &child{Client: node.Dial(dirs), t: t}
@@ -256,7 +262,7 @@ func TestKilled(t *testing.T) {
 		t.Errorf("a file of the dead mount: %v, want %v", err, unix.ENOTCONN)
 	}
 	wantLog(t, dirs, "made again; programs that used the old one must be started anew\" dir="+dir,
-		"could not be made again\" dir="+gone, "make the directory first", "zosfs mount "+ref+" "+gone)
+		"the token that it was mounted with is lost", "could not be made again\" dir="+gone, "make the directory first", "zosfs mount "+ref+" "+gone)
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -137,6 +137,19 @@ func (s *service) revive(ctx context.Context, v savedMount) {
 	} else {
 		log.Info("a mount has died and was made again")
 	}
+	if s.lacksToken(v) {
+		log.Warn("the token that it was mounted with is lost: what is not in the cache cannot be fetched if the hub wants it", "try", "zosfs login, or "+remount(v))
+	}
+}
+
+// lacksToken reports whether v had a token that neither the table nor the service has.
+func (s *service) lacksToken(v savedMount) bool {
+	name, err := ref.Parse(v.Request.Ref, "")
+	if err != nil || !v.TokenDropped {
+		return false
+	}
+	creds, err := s.opts.Credentials()
+	return err != nil || creds.Token(name.Hub) == ""
 }
 
 // clearMount takes away what is left of a mount, and reports whether programs use it still.

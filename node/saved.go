@@ -39,6 +39,8 @@ type savedMount struct {
 	Dev        uint64      `json:"dev,omitempty"`
 	Rung       kernel.Rung `json:"rung,omitempty"`
 	DeviceSize int64       `json:"device_size,omitempty"`
+	// TokenDropped says that the request had a token, which is not kept on disk.
+	TokenDropped bool `json:"token_dropped,omitempty"`
 }
 
 func (d Dirs) mounts() string { return filepath.Join(d.State, "mounts.json") }
@@ -70,7 +72,8 @@ func (s *service) save(ctx context.Context) {
 		return
 	}
 	for i := range t.Mounts {
-		t.Mounts[i].Request.Token = ""
+		v := &t.Mounts[i]
+		v.TokenDropped, v.Request.Token = v.Request.Token != "", ""
 	}
 	if data, err = json.Marshal(t); err == nil {
 		err = atomicfile.WriteFile(s.dirs.mounts(), data, 0o600)

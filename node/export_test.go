@@ -1,0 +1,4 @@
+package node
+
+// RunKeeperFor is RunKeeper with another idle time.
+var RunKeeperFor = runKeeper
