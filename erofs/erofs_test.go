@@ -264,6 +264,8 @@ func TestRefuses(t *testing.T) {
 	order.dirs[1] = []erofs.Entry{{Name: "b", Inode: 2}, {Name: "a", Inode: 2}}
 	device := file(erofs.Inode{})
 	device.inodes[1] = erofs.Inode{Mode: unix.S_IFCHR, Rdev: unix.Mkdev(5000, 1)}
+	target := file(erofs.Inode{})
+	target.inodes[1] = erofs.Inode{Mode: unix.S_IFLNK | 0o777, Target: strings.Repeat("t", erofs.BlockSize)}
 	for name, c := range map[string]struct {
 		tree *diskTree
 		want error // nil: any
@@ -273,6 +275,7 @@ func TestRefuses(t *testing.T) {
 		"address":   {file(erofs.Inode{Size: 1, Addr: 1}), erofs.ErrUnsupported},
 		"far":       {file(erofs.Inode{Size: 1, Addr: 1 << 44}), erofs.ErrUnsupported},
 		"major":     {device, erofs.ErrUnsupported},
+		"target":    {target, erofs.ErrUnsupported},
 		"order":     {order, nil},
 		"no set":    {file(erofs.Inode{Xattrs: 7}), nil},
 		"no inodes": {&diskTree{}, nil},

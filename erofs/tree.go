@@ -55,7 +55,7 @@ type Inode struct {
 	Size   int64  // bytes of a regular file
 	Rdev   uint64 // of a device, as makedev(3) encodes it
 	Xattrs uint32 // number of the set; 0 is none
-	Target string // of a symlink
+	Target string // of a symlink, less than BlockSize bytes
 	// Addr is where byte 0 of a regular file lies on the device, a multiple of BlockSize. The
 	// file takes Size bytes there, holes included.
 	Addr int64

@@ -163,7 +163,9 @@ func (w *writer) place(number uint32, in *Inode) (place, error) {
 		}
 		p.data(p.size)
 	case modeSymlink:
-		p.size = int64(len(in.Target))
+		if p.size = int64(len(in.Target)); p.size >= BlockSize { // the kernel would cut it short
+			return p, fmt.Errorf("symlink target of %d bytes: %w", p.size, ErrUnsupported)
+		}
 		p.data(p.size)
 	case modeRegular:
 		err = p.chunks(in)
