@@ -33,12 +33,22 @@ func protocolOptions(log *slog.Logger, acl bool) *fuse.MountOptions {
 		// File handles survive the kernel's caches, so that overlayfs can index hard links
 		// and NFS can export the mount.
 		ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_EXPORT_SUPPORT,
+		// Not used, and it counts as a level of overlays, of which there can be two.
+		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
 		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		PanicHandler: func(v any) fuse.Status {
 			log.Error("request panicked", slog.Any("panic", v))
 			return fuse.EIO
 		},
 	}
+}
+
+// contentOptions are those of a Content. EROFS reads ahead in requests of 64 KiB where a file is
+// mapped; without CAP_ASYNC_DIO it would wait for each before it sends the next.
+func contentOptions(log *slog.Logger) *fuse.MountOptions {
+	o := protocolOptions(log, false)
+	o.ExtraCapabilities |= fuse.CAP_ASYNC_DIO
+	return o
 }
 
 // begin negotiates with the kernel, and keeps what was said.
@@ -92,7 +102,7 @@ func (c *Content) negotiate() ([]byte, error) {
 	if _, err := unix.Write(pair[0], c.conn.Init); err != nil {
 		return fail(err)
 	}
-	if c.serv, err = fuse.NewServer(c.fs, fmt.Sprintf("/dev/fd/%d", pair[1]), protocolOptions(c.log, false)); err != nil {
+	if c.serv, err = fuse.NewServer(c.fs, fmt.Sprintf("/dev/fd/%d", pair[1]), contentOptions(c.log)); err != nil {
 		return fail(err)
 	}
 	reply := make([]byte, minBuffer)
