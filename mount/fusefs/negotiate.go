@@ -35,7 +35,7 @@ func protocolOptions(log *slog.Logger, acl bool) *fuse.MountOptions {
 		ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_EXPORT_SUPPORT,
 		// Not used, and it counts as a level of overlays, of which there can be two.
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH,
-		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Logger:               slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		PanicHandler: func(v any) fuse.Status {
 			log.Error("request panicked", slog.Any("panic", v))
 			return fuse.EIO
@@ -65,7 +65,7 @@ func (c *Content) begin() error {
 	}
 	c.conn.Reply = reply
 	if _, err := unix.Write(c.conn.FD, reply); err != nil {
-		return fmt.Errorf("begin to serve %s: %w", c.dir, err)
+		return errors.Join(fmt.Errorf("begin to serve %s: %w", c.dir, err), unix.Close(c.fs.fd))
 	}
 	return nil
 }
@@ -83,7 +83,8 @@ func (c *Content) resume() error {
 	binary.NativeEndian.PutUint32(msg[:], uint32(len(msg)))
 	binary.NativeEndian.PutUint32(msg[4:], notifyResend)
 	if _, err := unix.Write(c.conn.FD, msg[:]); err != nil {
-		return fmt.Errorf("resume %s: ask for open requests: %w", c.dir, err)
+		// A descriptor left open would keep the connection, and all who wait for an answer.
+		return errors.Join(fmt.Errorf("resume %s: ask for open requests: %w", c.dir, err), unix.Close(c.fs.fd))
 	}
 	return nil
 }
