@@ -14,6 +14,7 @@ import (
 
 	"github.com/zosfs/zosfs/internal/term"
 	"github.com/zosfs/zosfs/mount"
+	"github.com/zosfs/zosfs/mount/kernel"
 	"github.com/zosfs/zosfs/node"
 )
 
@@ -122,16 +123,7 @@ func mountStatus(w *tabwriter.Writer, m node.MountInfo) {
 	fmt.Fprintf(w, "image\t%s\n", term.Printable([]byte(m.Ref)))
 	fmt.Fprintf(w, "digest\t%s\n", m.Digest)
 	fmt.Fprintf(w, "tree\t%d entries, %s\n", m.Counts.Entries, bytesText(m.Counts.Size))
-	mode := string(m.Mode)
-	if m.Reason != "" {
-		mode += ": " + m.Reason
-	}
-	for what, is := range map[string]bool{"offline": m.Offline, "stale: the hub could not be reached": m.Stale, "detached, still in use": m.Detached} {
-		if is {
-			mode += "; " + what
-		}
-	}
-	fmt.Fprintf(w, "mode\t%s\n", mode)
+	fmt.Fprintf(w, "mode\t%s\n", servedText(m))
 	i := m.Image
 	fmt.Fprintf(w, "read\t%s in %d reads, %d chunks from the cache\n", bytesText(i.BytesRead), i.Reads, i.ChunksCached)
 	share := 0.0
@@ -155,4 +147,27 @@ func mountStatus(w *tabwriter.Writer, m node.MountInfo) {
 	for _, e := range i.LastErrors {
 		fmt.Fprintf(w, "error\t%s %s: chunk %v: %s\n", e.Time.Format(time.TimeOnly), term.Printable([]byte(e.Path)), e.Chunk, term.Printable([]byte(e.Text)))
 	}
+}
+
+// servedText says which path a mount uses, and why, and what is special about it.
+func servedText(m node.MountInfo) string {
+	text := string(m.Mode)
+	switch m.Rung {
+	case kernel.FileBacked:
+		text += ", EROFS over its two files"
+	case kernel.Loop:
+		text += ", EROFS over loop devices"
+	}
+	if m.Reason != "" {
+		text += ": " + m.Reason
+	}
+	for _, v := range []struct {
+		is   bool
+		what string
+	}{{m.Offline, "offline"}, {m.Stale, "stale: the hub could not be reached"}, {m.Detached, "detached, still in use"}} {
+		if v.is {
+			text += "; " + v.what
+		}
+	}
+	return text
 }
