@@ -170,12 +170,18 @@ func TestList(t *testing.T) {
 const serveEnv = "ZOSFS_TEST_SERVE"
 
 func TestMain(m *testing.M) {
-	if args := os.Getenv(serveEnv); args != "" {
-		if err := serve(strings.Split(args, ":")); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for env, run := range map[string]func(string) error{
+		serveEnv: func(args string) error { return serve(strings.Split(args, ":")) },
+		hostEnv:  runHost,
+		readEnv:  runReader,
+	} {
+		if args := os.Getenv(env); args != "" {
+			if err := run(args); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
 		}
-		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
