@@ -55,7 +55,7 @@ func NewHost(o HostOptions) (*Host, error) {
 	if h.content, err = fusefs.MountContent(o.Content, h.contentOptions()); err != nil {
 		return nil, err
 	}
-	return h, h.start()
+	return h.start()
 }
 
 // ResumeHost takes over the content devices of a process that has ended. The caller calls
@@ -68,7 +68,7 @@ func ResumeHost(o HostOptions, conn fusefs.Connection) (*Host, error) {
 	if h.content, err = fusefs.ResumeContent(o.Content, conn, h.contentOptions()); err != nil {
 		return nil, err
 	}
-	return h, h.start()
+	return h.start()
 }
 
 func newHost(o HostOptions) (*Host, error) {
@@ -88,9 +88,12 @@ func (h *Host) contentOptions() fusefs.Options {
 	return fusefs.Options{Source: "zosfs", Errno: Errno, Log: h.o.Log}
 }
 
-func (h *Host) start() (err error) {
-	h.watch, err = watchTable(func() { h.check() })
-	return err
+func (h *Host) start() (*Host, error) {
+	var err error
+	if h.watch, err = watchTable(h.check); err != nil {
+		return nil, errors.Join(err, h.content.Abandon())
+	}
+	return h, nil
 }
 
 // Serve begins to answer reads of mounts that were taken over.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,9 @@ const (
 	itemConnection = "connection" // descriptor of /dev/fuse, and a connection as JSON
 	itemMounts     = "mounts"     // a savedTable as JSON
 )
+
+// keeperPatience is how long a keeper may take to start and answer.
+const keeperPatience = 10 * time.Second
 
 // connection is what the keeper holds of the connection to the kernel.
 type connection struct {
@@ -61,6 +65,9 @@ func (h *host) get(ctx context.Context) (*mount.Host, error) {
 	}
 	protect(h.log)
 	h.host = made
+	// Who asked for a mount may go; the keeper is for all of them.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keeperPatience)
+	defer cancel()
 	if err := h.keep(ctx); err != nil {
 		h.note = "mounts end with the service, for there is no keeper: " + err.Error()
 		h.log.Warn(h.note)

@@ -25,6 +25,7 @@ func (s *service) recover(ctx context.Context) {
 	kept, data, err := s.host.resume(ctx)
 	if err != nil {
 		s.log.Error("cannot take over from the keeper", "error", err)
+		err = nil // its mounts can be made again
 	}
 	if data == nil {
 		if data, err = os.ReadFile(s.dirs.mounts()); errors.Is(err, fs.ErrNotExist) {
@@ -106,6 +107,10 @@ func (s *service) adoptOne(v savedMount, m *mounted) {
 	m.mount, m.request = taken, v.Request
 	m.info.Since = v.Since
 	s.enter(m)
+	if err != nil {
+		s.log.Info("took over a mount that was unmounted meanwhile, programs may use it still", "dir", v.Dir, "ref", v.Request.Ref)
+		return
+	}
 	s.log.Info("took over a mount", "dir", v.Dir, "ref", v.Request.Ref)
 }
 

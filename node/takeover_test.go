@@ -3,16 +3,22 @@ package node_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/zosfs/zosfs/internal/credentials"
+	"github.com/zosfs/zosfs/internal/keeper"
 	"github.com/zosfs/zosfs/internal/testenv"
 	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/node"
@@ -354,5 +360,219 @@ func readTorn(t *testing.T, f *os.File, want []byte, cached int) {
 	}
 	if failed == 0 {
 		t.Errorf("all of %d bytes can be read, %d of them are in the page cache; the test is void", len(want), cached)
+	}
+}
+
+// reading reads a file whose content nobody can give yet, on a thread of its own.
+type reading struct {
+	path string
+	done chan struct{}
+	got  []byte
+	err  error
+	tid  int
+}
+
+// readLater begins to read path, and returns when the read waits for the kernel.
+func readLater(t *testing.T, path string) *reading {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reading{path: path, done: make(chan struct{}), got: make([]byte, info.Size())}
+	began := make(chan struct{})
+	go func() {
+		defer close(r.done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		r.tid = unix.Gettid()
+		close(began)
+		var f *os.File
+		if f, r.err = opened(path); r.err == nil {
+			_, r.err = f.ReadAt(r.got, 0)
+			r.err = errors.Join(r.err, f.Close())
+		}
+	}()
+	<-began
+	until(t, "the read waits", func() bool {
+		p, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", r.tid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-r.done:
+			t.Fatalf("read %s: %v, it did not wait", path, r.err)
+		default:
+		}
+		return strings.HasPrefix(string(p), strconv.Itoa(unix.SYS_PREAD64)+" ")
+	})
+	return r
+}
+
+// want waits for the end of the read, which must have the bytes of the file path.
+func (r *reading) want(t *testing.T, path string) {
+	t.Helper()
+	<-r.done
+	want, err := os.ReadFile(path)
+	if err = errors.Join(err, r.err); err == nil {
+		err = same(r.path, r.got, want)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeepMounts ends a service in an orderly way that leaves its mounts to the next.
+func TestKeepMounts(t *testing.T) {
+	testenv.NoLeaks(t)
+	s := newSite(t)
+	tree, dir := growBig(t, 45), point(t)
+	c := s.start(0, "keep")
+	info := s.mount(c, s.publish(tree, "kept"), dir)
+	check(t, tree, dir)
+	for range 2 {
+		if err := unix.Kill(c.pid, unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if ws := c.wait(); !ws.Exited() || ws.ExitStatus() != 0 {
+			t.Fatalf("after SIGTERM the service ended with %v", ws)
+		}
+		if on, err := mount.Holds(dir); err != nil || on.Dir != dir || on.Mode != mount.Kernel {
+			t.Fatalf("after the end of the service %s holds %+v, %v", dir, on, err)
+		}
+		r := readLater(t, filepath.Join(dir, "big-0"))
+		c = s.start(0, "keep")
+		r.want(t, filepath.Join(tree, "big-0"))
+		got := s.mounts(c, 1)[0]
+		if got.Ref != info.Ref || got.Dir != dir || got.Digest != info.Digest || got.Rung != info.Rung || !got.Since.Equal(info.Since) {
+			t.Errorf("taken over: %+v, want what %+v was", got, info)
+		}
+	}
+	check(t, tree, dir)
+	s.stop(c)
+}
+
+// TestUnmountedMeanwhile has mounts that somebody takes away while no service runs.
+func TestUnmountedMeanwhile(t *testing.T) {
+	testenv.NoLeaks(t)
+	s := newSite(t)
+	tree, other := growBig(t, 46), grow(t, 47)
+	busyAt, goneAt := point(t), point(t)
+	c := s.start(0)
+	s.mount(c, s.publish(tree, "busy"), busyAt)
+	s.mount(c, s.publish(other, "gone"), goneAt)
+	f, err := os.Open(filepath.Join(busyAt, "big-0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	c.kill()
+	if err := errors.Join(unix.Unmount(busyAt, unix.MNT_DETACH), unix.Unmount(goneAt, 0), os.Remove(goneAt)); err != nil {
+		t.Fatal(err)
+	}
+	c = s.start(0)
+	until(t, "what is not used has ended", func() bool {
+		st, err := c.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(st.Mounts) == 1
+	})
+	if m := s.mounts(c, 1)[0]; m.Dir != busyAt || !m.Detached {
+		t.Errorf("the mount with an open file: %+v, want it detached", m)
+	}
+	wantLog(t, s.dirs, "unmounted meanwhile, programs may use it still\" dir="+busyAt, "unmounted meanwhile, programs may use it still\" dir="+goneAt)
+	want, err := os.ReadFile(filepath.Join(tree, "big-0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(f)
+	if err = errors.Join(err, same(busyAt, got, want), f.Close()); err != nil {
+		t.Error(err)
+	}
+	until(t, "the detached mount has ended", func() bool {
+		st, err := c.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(st.Mounts) == 0
+	})
+	s.stop(c)
+}
+
+// TestKeeperKilled kills the keeper alone: the next change of the mounts starts another.
+func TestKeeperKilled(t *testing.T) {
+	testenv.NoLeaks(t)
+	s := newSite(t)
+	tree, dir := growBig(t, 48), point(t)
+	c := s.start(0)
+	info := s.mount(c, s.publish(tree, "keeper"), dir)
+	s.killKeeper()
+	check(t, tree, dir)
+	s.mount(c, info.Ref, point(t))
+	c.kill()
+	r := readLater(t, filepath.Join(dir, "big-1"))
+	c = s.start(0)
+	r.want(t, filepath.Join(tree, "big-1"))
+	wantLog(t, s.dirs, "the keeper has ended, starting another")
+	s.mounts(c, 2)
+	s.stop(c)
+}
+
+// TestTakeOverFails has a keeper with what no service can use: nobody must hang.
+func TestTakeOverFails(t *testing.T) {
+	tests := []struct {
+		name string
+		item func(t *testing.T, now keeper.Item) keeper.Item
+		text string
+	}{
+		{"data", func(_ *testing.T, now keeper.Item) keeper.Item {
+			now.Data = []byte("{")
+			return now
+		}, "unexpected end of JSON input"},
+		{"no FUSE message", func(_ *testing.T, now keeper.Item) keeper.Item {
+			now.Data = []byte(`{"init":"","reply":""}`)
+			return now
+		}, "begin to serve"},
+		{"descriptor", func(t *testing.T, now keeper.Item) keeper.Item {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+			_ = unix.Close(now.FD)
+			now.FD = int(r.Fd())
+			return now
+		}, "ask for open requests"},
+	}
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			testenv.NoLeaks(t)
+			s := newSite(t)
+			s.login()
+			tree, dir := growBig(t, 50+uint64(i)), point(t)
+			c := s.start(0)
+			s.mount(c, s.publish(tree, "torn"), dir)
+			c.kill()
+			k, err := keeper.Dial(t.Context(), filepath.Join(s.dirs.State, "keeper", "keeper.sock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			items, err := k.Get(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := slices.IndexFunc(items, func(i keeper.Item) bool { return i.FD >= 0 })
+			item := tt.item(t, items[at])
+			if err := errors.Join(k.Put(t.Context(), item), unix.Close(item.FD), k.Close()); err != nil {
+				t.Fatal(err)
+			}
+			c = s.start(0)
+			wantLog(t, s.dirs, "cannot take over from the keeper", tt.text, "a mount has died and was made again")
+			s.mounts(c, 1)
+			check(t, tree, dir)
+			s.findKeeper()
+			s.stop(c)
+		})
 	}
 }

@@ -65,7 +65,7 @@ func (c *Content) begin() error {
 	}
 	c.conn.Reply = reply
 	if _, err := unix.Write(c.conn.FD, reply); err != nil {
-		return errors.Join(fmt.Errorf("begin to serve %s: %w", c.dir, err), unix.Close(c.fs.fd))
+		return errors.Join(fmt.Errorf("begin to serve %s: %w", c.dir, err), c.Abandon())
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (c *Content) resume() error {
 	binary.NativeEndian.PutUint32(msg[4:], notifyResend)
 	if _, err := unix.Write(c.conn.FD, msg[:]); err != nil {
 		// A descriptor left open would keep the connection, and all who wait for an answer.
-		return errors.Join(fmt.Errorf("resume %s: ask for open requests: %w", c.dir, err), unix.Close(c.fs.fd))
+		return errors.Join(fmt.Errorf("resume %s: ask for open requests: %w", c.dir, err), c.Abandon())
 	}
 	return nil
 }
@@ -97,12 +97,11 @@ func (c *Content) negotiate() ([]byte, error) {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	defer func() { _ = unix.Close(pair[0]) }()
-	fail := func(err error) ([]byte, error) {
-		return nil, errors.Join(fmt.Errorf("begin to serve %s: %w", c.dir, err), unix.Close(pair[1]))
-	}
+	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("begin to serve %s: %w", c.dir, err) }
 	if _, err := unix.Write(pair[0], c.conn.Init); err != nil {
-		return fail(err)
+		return fail(errors.Join(err, unix.Close(pair[1])))
 	}
+	// From here on pair[1] belongs to the server, which closes it, or its finalizer does.
 	if c.serv, err = fuse.NewServer(c.fs, fmt.Sprintf("/dev/fd/%d", pair[1]), contentOptions(c.log)); err != nil {
 		return fail(err)
 	}
