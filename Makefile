@@ -14,7 +14,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # A run under CI does not skip tests; see internal/testenv.
 ifeq ($(CI),true)
-export ZOSFS_NEED ?= root,fuse,overlay,erofs,tools
+export ZOSFS_NEED ?= root,fuse,overlay,erofs,memory,tools
 endif
 
 .PHONY: build test race check fuzz bench e2e demo docs lint fmt clean help deps

@@ -1,20 +1,14 @@
 package mount_test
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/zosfs/zosfs/internal/testenv"
@@ -22,10 +16,6 @@ import (
 	"github.com/zosfs/zosfs/mount/mounttest"
 	"github.com/zosfs/zosfs/store/dir"
 )
-
-// readEnv makes the test binary read: a tree of files, and mounts that show the same, with colons
-// between.
-const readEnv = "ZOSFS_TEST_READ"
 
 // noise makes a tree of n files of size bytes each, and a store with them.
 func noise(t *testing.T, n, size int) (ref, store, path string) {
@@ -63,7 +53,7 @@ func TestResume(t *testing.T) {
 			host, first := startHost(t, j, nil)
 			fd := host.descriptor(t, first.Connection.FD)
 			j.Resume = &first
-			r := readers(t, ref, j.Mounts[0].Dir, j.Mounts[1].Dir)
+			r := startReader(t, readJob{Ref: ref, Dirs: []string{j.Mounts[0].Dir, j.Mounts[1].Dir}})
 			for round := range rounds {
 				host.stalled(t)
 				end(t, host)
@@ -130,129 +120,4 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
-}
-
-// readLoad is a process that reads and never rests.
-type readLoad struct {
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	lines *bufio.Reader
-	files int
-}
-
-// readers begins to read all files of ref at both mounts, past the page cache, by calls and by
-// mappings. What they get is compared.
-func readers(t *testing.T, ref string, dirs ...string) *readLoad {
-	t.Helper()
-	l := &readLoad{cmd: exec.CommandContext(t.Context(), "/proc/self/exe")}
-	// Who waits for a page of a mapping holds a processor of the Go runtime.
-	l.cmd.Env = append(os.Environ(), readEnv+"="+strings.Join(append([]string{ref}, dirs...), ":"), "GOMAXPROCS=12")
-	l.cmd.Stderr = t.Output()
-	out, err := l.cmd.StdoutPipe()
-	if err == nil {
-		l.in, err = l.cmd.StdinPipe()
-	}
-	if err == nil {
-		err = l.cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.lines = bufio.NewReader(out)
-	t.Cleanup(func() {
-		_ = l.cmd.Process.Kill()
-		_ = l.cmd.Wait()
-	})
-	return l
-}
-
-// runReader reads until its standard input ends, and prints a line for each file.
-func runReader(args string) error {
-	ref, dirs := strings.Split(args, ":")[0], strings.Split(args, ":")[1:]
-	entries, err := os.ReadDir(ref)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	group, ctx := errgroup.WithContext(ctx)
-	for i := range 2 * len(dirs) {
-		group.Go(func() error {
-			rng := rand.New(rand.NewPCG(uint64(i), 1))
-			for ctx.Err() == nil {
-				name := entries[rng.IntN(len(entries))].Name()
-				want, err := os.ReadFile(filepath.Join(ref, name))
-				if err == nil {
-					err = readAndMap(filepath.Join(dirs[i%len(dirs)], name), want, i >= len(dirs))
-				}
-				if err != nil {
-					return fmt.Errorf("reader %d, file %s: %w", i, name, err)
-				}
-				_, _ = fmt.Println(name)
-			}
-			return nil
-		})
-	}
-	go func() { // ends with the process
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	return group.Wait()
-}
-
-// readAndMap compares a file with want, and drops it from the page cache before.
-func readAndMap(path string, want []byte, mapped bool) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-		return err
-	}
-	got := make([]byte, len(want))
-	if mapped {
-		p, err := unix.Mmap(int(f.Fd()), 0, len(want), unix.PROT_READ, unix.MAP_SHARED)
-		if err != nil {
-			return err
-		}
-		copy(got, p)
-		if err := unix.Munmap(p); err != nil {
-			return err
-		}
-	} else if _, err := f.ReadAt(got, 0); err != nil {
-		return err
-	}
-	if !bytes.Equal(got, want) {
-		return errors.New("other content")
-	}
-	return nil
-}
-
-// more waits for n more files.
-func (l *readLoad) more(t *testing.T, n int) {
-	t.Helper()
-	for range n {
-		if _, err := l.lines.ReadString('\n'); err != nil {
-			t.Fatalf("the readers end: %v", err)
-		}
-		l.files++
-	}
-}
-
-// stop ends the readers, none of which may have failed.
-func (l *readLoad) stop(t *testing.T) {
-	t.Helper()
-	if err := l.in.Close(); err != nil {
-		t.Error(err)
-	}
-	for {
-		if _, err := l.lines.ReadString('\n'); err != nil {
-			break
-		}
-		l.files++
-	}
-	if err := l.cmd.Wait(); err != nil {
-		t.Errorf("readers: %v", err)
-	}
-	t.Logf("%d files were read", l.files)
 }

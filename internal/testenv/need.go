@@ -76,7 +76,7 @@ func need(t testing.TB, word string, err error) {
 
 // parse reads the value of Env into words, "all" spelt out.
 func parse(s string) ([]string, error) {
-	all := []string{"root", "fuse", "overlay", "erofs", "tools"}
+	all := []string{"root", "fuse", "overlay", "erofs", "memory", "tools"}
 	var words []string
 	for word := range strings.SplitSeq(s, ",") {
 		switch word = strings.TrimSpace(word); {

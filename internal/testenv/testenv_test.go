@@ -46,7 +46,7 @@ func TestNeed(t *testing.T) {
 		{"another declared", "root, tools", "fuse", missing, "skip: needs fuse: no such thing"},
 		{"declared", "root, fuse", "fuse", missing, "fail: ZOSFS_NEED declares fuse, but: no such thing"},
 		{"all declared", "all", "erofs", missing, "fail: ZOSFS_NEED declares erofs, but: no such thing"},
-		{"unknown word", "foos", "fuse", nil, `fail: ZOSFS_NEED: "foos" is none of root, fuse, overlay, erofs, tools, all`},
+		{"unknown word", "foos", "fuse", nil, `fail: ZOSFS_NEED: "foos" is none of root, fuse, overlay, erofs, memory, tools, all`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
