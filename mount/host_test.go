@@ -17,12 +17,17 @@ import (
 // newHost returns a Host for the time of the test.
 func newHost(t *testing.T, rung kernel.Rung) *mount.Host {
 	t.Helper()
+	dir := testenv.TempDir(t)
+	return hostWith(t, mount.HostOptions{Content: filepath.Join(dir, "content"), Images: filepath.Join(dir, "images"), Rung: rung})
+}
+
+// hostWith is that with directories of its own.
+func hostWith(t *testing.T, o mount.HostOptions) *mount.Host {
+	t.Helper()
 	testenv.NeedRoot(t)
 	testenv.NeedFUSE(t)
 	testenv.NeedEROFS(t)
-	dir := testenv.TempDir(t)
-	content := filepath.Join(dir, "content")
-	if err := os.Mkdir(content, 0o700); err != nil {
+	if err := os.Mkdir(o.Content, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	var h *mount.Host
@@ -33,13 +38,10 @@ func newHost(t *testing.T, rung kernel.Rung) *mount.Host {
 			}
 		}
 	})
-	testenv.Mounted(t, content)
+	testenv.Mounted(t, o.Content)
+	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	var err error
-	h, err = mount.NewHost(mount.HostOptions{
-		Content: content, Images: filepath.Join(dir, "images"), Rung: rung,
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
-	if err != nil {
+	if h, err = mount.NewHost(o); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -66,4 +68,13 @@ func TestKernelFaults(t *testing.T) {
 	mounttest.Faults(t, func(t *testing.T, im *image.Image) string {
 		return kernelAt(t, newHost(t, ""), im).Dir()
 	})
+}
+
+// TestReal shows what people have, in both modes.
+func TestReal(t *testing.T) {
+	for mode, mounted := range modes {
+		t.Run(string(mode), func(t *testing.T) {
+			mounttest.Real(t, func(t *testing.T, im *image.Image) string { return mounted(t, im).Dir() })
+		})
+	}
 }
