@@ -143,6 +143,9 @@ func run(parent context.Context, o Options, starter *starter, manager *manager) 
 	}
 	defer s.memory.end()
 	defer s.table.end()
+	if err := s.refuseOwn(); err != nil {
+		return err
+	}
 	if s.cache, err = cache.Open(o.Dirs.Cache, cache.Options{Limit: o.CacheLimit, Log: o.Log}); err != nil {
 		return err
 	}
@@ -150,9 +153,6 @@ func run(parent context.Context, o Options, starter *starter, manager *manager) 
 	s.memory.add(s.cache.Stats().IndexBytes)
 	s.events.add(Event{Type: EventServing}) // before those of mounts that are taken over
 	s.host = &host{dirs: o.Dirs, log: s.log, args: o.Keeper}
-	if err := s.refuseOwn(); err != nil {
-		return err
-	}
 	s.recover(ctx)
 	ln, err := manager.listener(o.Dirs)
 	if err == nil && ln == nil {

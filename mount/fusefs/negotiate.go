@@ -48,6 +48,7 @@ func protocolOptions(log *slog.Logger, acl bool) *fuse.MountOptions {
 func contentOptions(log *slog.Logger) *fuse.MountOptions {
 	o := protocolOptions(log, false)
 	o.ExtraCapabilities |= fuse.CAP_ASYNC_DIO
+	o.DisableReadDirPlus = true // which it does not answer
 	return o
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/erofs"
@@ -63,6 +64,11 @@ func write(path string, t *tree, o erofs.Options, device int64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Abort()) }()
+	defer func() {
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			err = fmt.Errorf("%w: %w", errs.ErrFull, err)
+		}
+	}()
 	p := &parts{w: f}
 	if _, err := erofs.Write(p, t, o); err != nil {
 		if errors.Is(err, erofs.ErrUnsupported) {
