@@ -42,6 +42,7 @@ type job struct {
 	Stall                  int  // the first Get that never ends; 0 is none
 	NoImages               bool // images cannot be opened
 	Resume                 *handover
+	Rung                   kernel.Rung
 	Group                  string // file to write its process id to, first of all
 }
 
@@ -131,7 +132,7 @@ func (j *hostRunner) openStore() error {
 }
 
 func (j *hostRunner) openHost() (err error) {
-	o := mount.HostOptions{Content: j.Content, Images: j.Images, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	o := mount.HostOptions{Content: j.Content, Images: j.Images, Rung: j.Rung, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if j.Resume == nil {
 		j.host, err = mount.NewHost(o)
 		return err

@@ -49,7 +49,7 @@ func runReader(text string) error {
 	for i := range 2 * len(j.Dirs) {
 		group.Go(func() error {
 			rng := rand.New(rand.NewPCG(uint64(i), 1))
-			for n := 0; ctx.Err() == nil && !(j.Once && n == len(entries)); n++ {
+			for n := 0; ctx.Err() == nil && (!j.Once || n < len(entries)); n++ {
 				name := entries[rng.IntN(len(entries))].Name()
 				if j.Once {
 					name = entries[n].Name()

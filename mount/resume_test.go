@@ -13,6 +13,7 @@ import (
 
 	"github.com/zosfs/zosfs/internal/testenv"
 	"github.com/zosfs/zosfs/internal/treetest"
+	"github.com/zosfs/zosfs/mount/kernel"
 	"github.com/zosfs/zosfs/mount/mounttest"
 	"github.com/zosfs/zosfs/store/dir"
 )
@@ -43,20 +44,25 @@ func TestResume(t *testing.T) {
 	const files, size, rounds = 8, 1 << 20, 4
 	ref, store, path := noise(t, files, size)
 	other := mounttest.Pack(t, small(t), must(dir.New(store)), 0)
-	for how, end := range map[string]func(*testing.T, *hostProcess){
-		"kill":    func(_ *testing.T, p *hostProcess) { p.kill() },
-		"abandon": func(t *testing.T, p *hostProcess) { p.tell(t, "abandon") },
+	kill := func(_ *testing.T, p *hostProcess) { p.kill() }
+	for how, c := range map[string]struct {
+		rung kernel.Rung
+		end  func(*testing.T, *hostProcess)
+	}{
+		"kill":      {"", kill},
+		"kill loop": {kernel.Loop, kill},
+		"abandon":   {"", func(t *testing.T, p *hostProcess) { p.tell(t, "abandon") }},
 	} {
 		t.Run(how, func(t *testing.T) {
 			j := newJob(t, store, path, path, other)
-			j.Stall = 5
+			j.Stall, j.Rung = 5, c.rung
 			host, first := startHost(t, j, nil)
 			fd := host.descriptor(t, first.Connection.FD)
 			j.Resume = &first
 			r := startReader(t, readJob{Ref: ref, Dirs: []string{j.Mounts[0].Dir, j.Mounts[1].Dir}})
 			for round := range rounds {
 				host.stalled(t)
-				end(t, host)
+				c.end(t, host)
 				switch round {
 				case 1: // an operator unmounts while nobody is there
 					if err := unix.Unmount(j.Mounts[2].Dir, 0); err != nil {

@@ -102,6 +102,34 @@ func TestShared(t *testing.T) {
 	treetest.Check(t, ref, again.Dir(), treetest.CompareOptions{})
 }
 
+// TestHidden: a mount that something else is mounted over is not what the next one shares, and is
+// not unmounted in its place.
+func TestHidden(t *testing.T) {
+	ref := small(t)
+	h, im := newHost(t, ""), mounttest.Image(t, ref)
+	a := kernelAt(t, h, im)
+	if err := unix.Mount("none", a.Dir(), "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	b := kernelAt(t, h, im)
+	treetest.Check(t, ref, b.Dir(), treetest.CompareOptions{})
+	if dev, _, _ := a.Kernel(); statDev(t, b.Dir()) == dev {
+		t.Errorf("both have st_dev %d", dev)
+	}
+	if err := a.Unmount(t.Context(), false); !errors.Is(err, unix.EBUSY) || a.Detached() {
+		t.Errorf("unmount below another: %v, want %v", err, unix.EBUSY)
+	}
+	if err := unix.Unmount(a.Dir(), 0); err != nil {
+		t.Fatal(err)
+	}
+	treetest.Check(t, ref, a.Dir(), treetest.CompareOptions{})
+	for _, m := range []*mount.Mounted{a, b} {
+		if err := m.Unmount(t.Context(), false); err != nil || !ended(m) {
+			t.Errorf("unmount: %v, ended: %v", err, ended(m))
+		}
+	}
+}
+
 // TestUnmountOutside: whoever unmounts, however, the Host notices by itself.
 func TestUnmountOutside(t *testing.T) {
 	h := newHost(t, "")

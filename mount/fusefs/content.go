@@ -72,6 +72,9 @@ func MountContent(dir string, o Options) (*Content, error) {
 		return nil, errors.Join(err, unix.Close(fd), detach(context.Background(), c.dir, true))
 	}
 	c.Serve()
+	if err := stopPolling(c.dir); err != nil { // loop devices are made of files that we open
+		return nil, errors.Join(err, c.Unmount(context.Background(), true))
+	}
 	return c, nil
 }
 
@@ -339,9 +342,17 @@ func (c *contentFS) Read(interrupted <-chan struct{}, in *fuse.ReadIn, p []byte)
 	off := int64(in.Offset)
 	p = p[:min(int64(len(p)), d.Size-off)]
 	ctx := &readContext{interrupted: interrupted, pid: in.Pid, fd: c.fd}
+	failed := true // also when it panics
+	defer func() {
+		ctx.end()
+		if failed {
+			c.readErrors.Add(1)
+			d.counted.readErrors.Add(1)
+		}
+	}()
 	n, err := d.ReadAt(ctx, p, off)
-	ctx.end()
 	if n == len(p) && (err == nil || errors.Is(err, io.EOF)) {
+		failed = false
 		c.readBytes.Add(uint64(n))
 		d.counted.readBytes.Add(uint64(n))
 		return fuse.ReadResultData(p), fuse.OK
@@ -349,8 +360,6 @@ func (c *contentFS) Read(interrupted <-chan struct{}, in *fuse.ReadIn, p []byte)
 	if err == nil {
 		err = io.ErrUnexpectedEOF
 	}
-	c.readErrors.Add(1)
-	d.counted.readErrors.Add(1)
 	c.log.Debug("read failed", slog.String("device", d.Name), slog.Int64("offset", off), slog.Int("bytes", n), slog.Any("err", err))
 	errno := c.errno(err)
 	if errno != syscall.EINTR {
