@@ -140,9 +140,7 @@ func (h *host) resume(ctx context.Context) (ok bool, data []byte, err error) {
 		case itemMounts:
 			data = i.Data
 		default: // of a later version
-			if i.FD >= 0 {
-				_ = unix.Close(i.FD)
-			}
+			closeItem(i)
 		}
 	}
 	if fd < 0 {
@@ -235,4 +233,10 @@ func (h *host) notes() []string {
 		return nil
 	}
 	return []string{h.note}
+}
+
+func closeItem(i keeper.Item) {
+	if i.FD >= 0 {
+		_ = unix.Close(i.FD)
+	}
 }

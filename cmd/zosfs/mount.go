@@ -202,7 +202,7 @@ func mountPoints(*cobra.Command, []string, string) ([]cobra.Completion, cobra.Sh
 // umount asks the service that holds the mount; a mount of another process, or of one that
 // died, is ended here.
 func (a *app) umount(ctx context.Context, dir string, lazy bool) error {
-	err := node.Dial(a.dirs).Unmount(ctx, dir, lazy)
+	err := a.revived(ctx, func() error { return node.Dial(a.dirs).Unmount(ctx, dir, lazy) })
 	if errors.Is(err, node.ErrNotRunning) || errors.Is(err, fs.ErrNotExist) {
 		err = mount.Unmount(ctx, dir, lazy)
 	}
@@ -214,4 +214,17 @@ func (a *app) umount(ctx context.Context, dir string, lazy bool) error {
 	}
 	a.note("unmounted %s", dir)
 	return nil
+}
+
+// revived calls ask, which asks the node service. Where that has died, and its mounts are still
+// to be given back, another one is started for it.
+func (a *app) revived(ctx context.Context, ask func() error) error {
+	err := ask()
+	if !errors.Is(err, node.ErrNotRunning) || !node.Kept(ctx, a.dirs) {
+		return err
+	}
+	if err := node.StartDetached(ctx, a.dirs, a.nodeArgs(mountOptions{})); err != nil {
+		return err
+	}
+	return ask()
 }

@@ -174,7 +174,7 @@ from them gets errors.
 Exit codes: 0 done, or none ran; 1 failure, 2 usage.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			err := node.Dial(a.dirs).Stop(c.Context())
+			err := a.revived(c.Context(), func() error { return node.Dial(a.dirs).Stop(c.Context()) })
 			if err != nil && !errors.Is(err, node.ErrNotRunning) {
 				return err
 			}

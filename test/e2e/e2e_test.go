@@ -104,7 +104,8 @@ func setup(env *testscript.Env) error {
 			panic(err)
 		}
 		for line := range strings.Lines(string(mounts)) {
-			if f := strings.Fields(line); strings.HasPrefix(f[1], env.WorkDir+"/") {
+			f := strings.Fields(line)
+			if strings.HasPrefix(f[1], env.WorkDir+"/") && !strings.HasPrefix(f[1], filepath.Join(env.WorkDir, ".state")+"/") {
 				zosfs("umount", "--lazy", f[1])
 			}
 		}
