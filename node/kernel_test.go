@@ -244,7 +244,8 @@ func testRefuseOwn(t *testing.T, mode mount.Mode) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), tt.program, "1ms")
+			// Not from here: who starts a program stands still until its first page has come.
+			cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `exec "$0" 1ms`, tt.program)
 			cmd.Env = append(os.Environ(), envChild+"=serve", node.EnvCache+"="+tt.cache, node.EnvState+"="+dirs.State)
 			out, err := cmd.CombinedOutput()
 			if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), tt.text) || !strings.Contains(string(out), dir) {
