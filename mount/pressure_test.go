@@ -22,7 +22,11 @@ func enterGroup(procs string) error {
 // the page cache of the mount is taken back while the service that fills it, and needs memory
 // for that, works. Nobody waits for the other for ever, and nobody is killed.
 func TestMemoryPressure(t *testing.T) {
-	const limit, files, size = 96 << 20, 20, 15 << 20
+	const files, size = 20, 15 << 20
+	limit := int64(96 << 20)
+	if testenv.Race {
+		limit *= 3
+	}
 	group := testenv.NeedMemoryGroup(t, limit)
 	ref, store := testenv.TempDir(t), testenv.TempDir(t)
 	patterned(t, ref, files, size)
