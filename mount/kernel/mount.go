@@ -94,6 +94,9 @@ func (r Rung) open(s Source) (int, error) {
 // open makes the file system and returns a mount of it that is nowhere yet.
 func open(source, device string) (int, error) {
 	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOSYS) {
+		return -1, fmt.Errorf("this kernel has no EROFS: %w: %w", errors.ErrUnsupported, err)
+	}
 	if err != nil {
 		return -1, fmt.Errorf("fsopen: %w", err)
 	}
