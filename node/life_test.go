@@ -254,7 +254,7 @@ func TestKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(st.Mounts) != 1 || st.Mounts[0].Dir != dir || st.Mounts[0].Mode != mount.FUSE || st.Mounts[0].Ref != ref || len(st.Dead) != 0 {
+	if len(st.Mounts) != 1 || st.Mounts[0].Dir != dir || st.Mounts[0].Mode != mount.FUSE || st.Mounts[0].Ref != ref || len(w.dead(st)) != 0 {
 		t.Errorf("status = %+v, want %s at %s, in mode fuse", st, ref, dir)
 	}
 	check(t, tree, dir)
@@ -338,8 +338,8 @@ func testDeadMount(t *testing.T, table string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(st.Dead) != 1 || st.Dead[0] != (mount.Info{Dir: dir, Source: ref, Mode: mount.FUSE}) {
-		t.Errorf("dead mounts = %+v, want %s at %s", st.Dead, ref, dir)
+	if dead := w.dead(st); len(dead) != 1 || dead[0] != (mount.Info{Dir: dir, Source: ref, Mode: mount.FUSE}) {
+		t.Errorf("dead mounts = %+v, want %s at %s", dead, ref, dir)
 	}
 	wantLog(t, dirs, "a mount is dead", dir)
 	if table != "" {

@@ -62,7 +62,7 @@ func testMount(t *testing.T, mode mount.Mode) {
 	if mode == mount.Kernel {
 		notes = 1 // that there is no keeper
 	}
-	if st := s.status(); st.Cache.Chunks != im.ChunksFetched || st.PID != os.Getpid() || st.Version == "" || len(st.Dead) != 0 || len(st.Notes) != notes {
+	if st := s.status(); st.Cache.Chunks != im.ChunksFetched || st.PID != os.Getpid() || st.Version == "" || len(w.dead(st)) != 0 || len(st.Notes) != notes {
 		t.Errorf("status = %+v, want %d chunks in the cache", st, im.ChunksFetched)
 	}
 

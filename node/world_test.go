@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/zosfs/zosfs/internal/credentials"
 	"github.com/zosfs/zosfs/internal/testenv"
 	"github.com/zosfs/zosfs/internal/treetest"
+	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/node"
 	"github.com/zosfs/zosfs/pack"
 	"github.com/zosfs/zosfs/store/remote"
@@ -234,6 +236,14 @@ func (s *service) status() node.Status {
 		s.t.Fatalf("Status: %v", err)
 	}
 	return st
+}
+
+// dead returns the dead mounts of a status that were mounted in this world: tests of other
+// packages run at the same time.
+func (w *world) dead(st node.Status) []mount.Info {
+	return slices.DeleteFunc(st.Dead, func(i mount.Info) bool {
+		return !strings.HasPrefix(i.Source, w.url) && !strings.HasPrefix(i.Source, st.Dirs.Cache)
+	})
 }
 
 // only returns the one mount of the service.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -53,6 +54,8 @@ type Content struct {
 	conn Connection
 	serv *fuse.Server
 	done chan struct{} // closed when the last request is answered
+
+	abandoned atomic.Bool
 }
 
 // MountContent mounts an empty Content at dir, which needs root, and serves it until
@@ -121,6 +124,9 @@ func (c *Content) Serve() {
 	go func() {
 		defer close(c.done)
 		c.serv.Serve()
+		if !c.abandoned.Load() {
+			c.fs.releaseAll()
+		}
 	}()
 }
 
@@ -194,6 +200,7 @@ func (c *Content) Abandon() error {
 	if err != nil {
 		return err
 	}
+	c.abandoned.Store(true)
 	return errors.Join(unix.Dup3(null, c.fs.fd, unix.O_CLOEXEC), unix.Close(null))
 }
 
@@ -325,6 +332,22 @@ func (c *contentFS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	d.mu.Unlock()
 	if last && d.Released != nil {
 		d.Released()
+	}
+}
+
+// releaseAll notes that the connection has ended. The kernel may not have said who has closed
+// what: where the mount is out of sight, its last file ends it.
+func (c *contentFS) releaseAll() {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, d := range c.byID {
+		d.mu.Lock()
+		open := d.opens > 0
+		d.opens = 0
+		d.mu.Unlock()
+		if open && d.Released != nil {
+			d.Released()
+		}
 	}
 }
 
