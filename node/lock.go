@@ -33,11 +33,11 @@ const (
 // ends, however it ends. A service that holds it and answers is ErrRunning at once; one that
 // is about to end is waited for.
 func takeLock(ctx context.Context, d Dirs) (*os.File, error) {
-	f, err := os.OpenFile(d.lock(), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openLock(d)
 	if err != nil {
-		return nil, fmt.Errorf("lock state directory: %w", err)
+		return nil, err
 	}
-	if err := awaitLock(ctx, d, f); err != nil {
+	if f, err = awaitLock(ctx, d, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	pid := fmt.Appendf(nil, "%d\n", os.Getpid())
@@ -50,7 +50,17 @@ func takeLock(ctx context.Context, d Dirs) (*os.File, error) {
 	return f, nil
 }
 
-func awaitLock(ctx context.Context, d Dirs, f *os.File) error {
+func openLock(d Dirs) (*os.File, error) {
+	f, err := os.OpenFile(d.lock(), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock state directory: %w", err)
+	}
+	return f, nil
+}
+
+// awaitLock returns the file that it has locked, f or one in its place; the caller closes it, also
+// after an error.
+func awaitLock(ctx context.Context, d Dirs, f *os.File) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	tick := time.NewTicker(lockInterval)
@@ -58,20 +68,70 @@ func awaitLock(ctx context.Context, d Dirs, f *os.File) error {
 	for {
 		free, err := tryLock(f)
 		if err != nil {
-			return fmt.Errorf("lock state directory: %w", err)
+			return f, fmt.Errorf("lock state directory: %w", err)
 		}
-		if free {
-			return nil
+		if free && isAt(f, d.lock()) {
+			return f, nil
+		}
+		if free || isDying(holder(f)) {
+			if f, err = replaceLock(d, f); err != nil {
+				return f, err
+			}
+			continue
 		}
 		if Dial(d).Ping(ctx) == nil {
-			return fmt.Errorf("state directory %s: %w (process %s)", d.State, ErrRunning, holder(f))
+			return f, fmt.Errorf("state directory %s: %w (process %s)", d.State, ErrRunning, holder(f))
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("state directory %s: %w (process %s), but it does not answer: %w", d.State, ErrRunning, holder(f), context.Cause(ctx))
+			return f, fmt.Errorf("state directory %s: %w (process %s), but it does not answer: %w", d.State, ErrRunning, holder(f), context.Cause(ctx))
 		}
 	}
+}
+
+// replaceLock opens the lock file anew, after it has taken that of a dying process away. Such a
+// process may hold its lock for long: when it is killed while it mounts, a thread of it waits for
+// an answer of its own, which only the next service can give.
+func replaceLock(d Dirs, f *os.File) (*os.File, error) {
+	dir, err := os.Open(d.State)
+	if err != nil {
+		return f, fmt.Errorf("lock state directory: %w", err)
+	}
+	defer func() { _ = dir.Close() }() // and unlocks
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
+		return f, fmt.Errorf("lock state directory: %w", err)
+	}
+	if isAt(f, d.lock()) {
+		if err := os.Remove(d.lock()); err != nil {
+			return f, fmt.Errorf("lock state directory: %w", err)
+		}
+	}
+	fresh, err := openLock(d)
+	if err != nil {
+		return f, err
+	}
+	return fresh, f.Close()
+}
+
+// isAt reports whether f is still the file at path.
+func isAt(f *os.File, path string) bool {
+	have, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(have, there)
+}
+
+// isDying reports whether the process was killed, but has threads that cannot end yet.
+func isDying(pid string) bool {
+	p, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return false
+	}
+	_, after, ok := strings.Cut(string(p), ") ") // after the name
+	return ok && (after[0] == 'Z' || after[0] == 'X')
 }
 
 // tryLock takes the lock if nobody holds it.

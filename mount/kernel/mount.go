@@ -43,12 +43,7 @@ type Mounted struct {
 // Mount mounts s at the directory dir, read-only. With rung "" it takes the first way that
 // works; one that there is not is errs.ErrFormat. The caller has proved the image with
 // [CheckImage] just before.
-func Mount(s Source, dir string, rung Rung) (m Mounted, err error) {
-	aside(func() { m, err = mount(s, dir, rung) })
-	return m, err
-}
-
-func mount(s Source, dir string, rung Rung) (Mounted, error) {
+func Mount(s Source, dir string, rung Rung) (Mounted, error) {
 	try := rungs
 	if rung != "" {
 		if !slices.Contains(rungs, rung) {
