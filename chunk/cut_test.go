@@ -2,6 +2,7 @@ package chunk_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -62,7 +63,7 @@ func reference(t testing.TB, params chunk.Params, p []byte) []int {
 		if len(data) > 0 {
 			sizes = append(sizes, len(data))
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return sizes
 		}
 		if err != nil {

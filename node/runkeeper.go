@@ -9,7 +9,7 @@ import (
 	"github.com/zosfs/zosfs/internal/keeper"
 )
 
-// keeperIdle is how long a keeper waits for its first item, and after its last.
+// keeperIdle is how long a keeper waits for its first item; after its last it ends at once.
 const keeperIdle = 10 * time.Second
 
 // RunKeeper is the keeper of the services with the directories d: it holds the descriptor of
@@ -25,7 +25,7 @@ func runKeeper(ctx context.Context, d Dirs, idle time.Duration) (err error) {
 	}
 	// It must not be the one that goes when memory runs out; not every container lets us.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
-	if err := keeper.Run(ctx, d.keeper(), keeper.Options{Idle: idle, Ready: starter.ready}); err != nil {
+	if err := keeper.Run(ctx, d.keeper(), keeper.Options{Idle: idle, After: time.Millisecond, Ready: starter.ready}); err != nil {
 		return fmt.Errorf("keeper: %w", err)
 	}
 	return nil

@@ -21,7 +21,7 @@ func never() bool { return false }
 // TestIdleTime holds the clock against a table that is used and left.
 func TestIdleTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &keeper{table: newTable(time.Minute)}
+		k := &keeper{table: newTable(time.Minute, 0)}
 		began := time.Now()
 		ended := make(chan time.Duration, 1)
 		go func() { k.await(t.Context()); ended <- time.Since(began) }()
@@ -65,7 +65,7 @@ func TestForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), 1000*time.Hour)
 		defer stop()
-		k := &keeper{table: newTable(0)}
+		k := &keeper{table: newTable(0, 0)}
 		conn := new(net.UnixConn)
 		k.table.connect(conn)
 		k.table.disconnect(conn)
@@ -77,7 +77,7 @@ func TestForEver(t *testing.T) {
 }
 
 func newKeeper() *keeper {
-	return &keeper{log: slog.New(slog.DiscardHandler), table: newTable(0), patience: Patience}
+	return &keeper{log: slog.New(slog.DiscardHandler), table: newTable(0, 0), patience: Patience}
 }
 
 // connect returns the client's end of a connection that k serves until ended.
@@ -236,7 +236,7 @@ func TestLateInterrupt(t *testing.T) {
 
 // TestReplacedInAnswer replaces an item while an answer has it still.
 func TestReplacedInAnswer(t *testing.T) {
-	table := newTable(0)
+	table := newTable(0, 0)
 	m, r := pipeItem(t, nil)
 	if err := table.put(&held{name: m.name, fd: m.takeFD()}, never); err != nil {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func TestReplacedInAnswer(t *testing.T) {
 }
 
 func TestPutOverLimitClosesDescriptor(t *testing.T) {
-	table := newTable(0)
+	table := newTable(0, 0)
 	for i := range MaxItems {
 		if err := table.put(&held{name: string(rune(i + 1)), fd: -1}, never); err != nil {
 			t.Fatal(err)
@@ -264,4 +264,27 @@ func TestPutOverLimitClosesDescriptor(t *testing.T) {
 		t.Errorf("put = %v, want %v", err, errs.ErrFull)
 	}
 	wantEnd(t, r)
+}
+
+// TestAfter has a keeper that ends sooner once it was of use.
+func TestAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{table: newTable(time.Minute, time.Second)}
+		began := time.Now()
+		ended := make(chan time.Duration, 1)
+		go func() { k.await(t.Context()); ended <- time.Since(began) }()
+		conn := new(net.UnixConn)
+		time.Sleep(30 * time.Second) // nothing was held yet
+		k.table.connect(conn)
+		if err := k.table.put(&held{name: "x", fd: -1}, never); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.table.delete([]string{"x"}, never); err != nil {
+			t.Fatal(err)
+		}
+		k.table.disconnect(conn)
+		if got, want := <-ended, 31*time.Second; got != want {
+			t.Errorf("ended after %v, want %v", got, want)
+		}
+	})
 }

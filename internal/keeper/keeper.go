@@ -43,6 +43,7 @@ const (
 // Options configure [Run]. The zero value works.
 type Options struct {
 	Idle  time.Duration // how long to go on with nothing held and nobody connected; 0: for ever
+	After time.Duration // the same once something was held; 0: Idle
 	Ready func()        // called once, when the keeper answers; may be nil
 	Log   *slog.Logger  // nil: says nothing
 }
@@ -86,7 +87,7 @@ func Run(ctx context.Context, path string, o Options) (err error) {
 	pipes := make(chan os.Signal, 1) // never read: to be notified is enough to survive
 	signal.Notify(pipes, unix.SIGPIPE)
 	defer signal.Stop(pipes)
-	k := &keeper{log: o.Log, table: newTable(o.Idle), patience: Patience}
+	k := &keeper{log: o.Log, table: newTable(o.Idle, o.After), patience: Patience}
 	return k.run(ctx, ln, o.Ready)
 }
 

@@ -28,17 +28,19 @@ type held struct {
 // table is all that the keeper holds: items and connections.
 type table struct {
 	idle  time.Duration // 0: for ever
+	after time.Duration // idle once something was held; 0: idle
 	quiet *time.Timer   // fires when nothing was held and nobody was connected for idle
 
 	mu    sync.Mutex
 	items map[string]*held
 	conns map[*net.UnixConn]struct{}
 	ended bool // takes no more connections
+	used  bool // something was held
 }
 
-func newTable(idle time.Duration) *table {
+func newTable(idle, after time.Duration) *table {
 	t := &table{
-		idle: idle, quiet: time.NewTimer(idle),
+		idle: idle, after: after, quiet: time.NewTimer(idle),
 		items: make(map[string]*held), conns: make(map[*net.UnixConn]struct{}),
 	}
 	t.rest()
@@ -48,7 +50,11 @@ func newTable(idle time.Duration) *table {
 // rest sets the timer. The caller holds mu, or is alone.
 func (t *table) rest() {
 	if t.idle > 0 && len(t.items) == 0 && len(t.conns) == 0 {
-		t.quiet.Reset(t.idle)
+		idle := t.idle
+		if t.used && t.after > 0 {
+			idle = t.after
+		}
+		t.quiet.Reset(idle)
 	} else {
 		t.quiet.Stop()
 	}
@@ -120,7 +126,7 @@ func (t *table) replace(h *held, gone func() bool) (old *held, err error) {
 	if old == nil && len(t.items) >= MaxItems {
 		return nil, fmt.Errorf("%d items are held, which is the limit: %w", MaxItems, errs.ErrFull)
 	}
-	t.items[h.name] = h
+	t.items[h.name], t.used = h, true
 	t.rest()
 	return old, nil
 }
