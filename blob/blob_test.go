@@ -62,6 +62,22 @@ func plains() [][]byte {
 	return [][]byte{noise(1, 1000), bytes.Repeat([]byte("compress me "), 500), {42}}
 }
 
+// TestReset writes a blob in the memory of a larger one with other flags.
+func TestReset(t *testing.T) {
+	want, id, table := sample(t, 0)
+	w := blob.NewWriter(blob.FlagCopy)
+	w.Add(seal(t, noise(7, 100_000)))
+	w.Finish()
+	w.Reset(0)
+	for _, p := range plains() {
+		w.Add(seal(t, p))
+	}
+	got, gotID, gotTable := w.Finish()
+	if gotID != id || !bytes.Equal(got, want) || !cmp.Equal(gotTable, table) {
+		t.Errorf("after Reset the blob is %v, want %v", gotID, id)
+	}
+}
+
 // TestGolden fixes the layout of the format to the byte.
 func TestGolden(t *testing.T) {
 	w := blob.NewWriter(blob.FlagCopy)

@@ -39,7 +39,7 @@ type Options struct {
 	// Log is told of damage and write errors; nil means nobody is.
 	Log *slog.Logger
 	// Memory is how many bytes of recently stored plaintext are kept in memory too; 0 means
-	// 16 MiB, less than 0 none.
+	// 8 MiB, less than 0 none.
 	Memory int64
 }
 

@@ -65,6 +65,27 @@ func dump(r *flist.Reader) []string {
 	return out
 }
 
+// TestAllExtents gives in one go what Extents gives object by object.
+func TestAllExtents(t *testing.T) {
+	small, _ := write(t, sample)
+	r := open(t, small)
+	var want, got []string
+	for id := range r.Objects() {
+		for e := range r.Extents(id) {
+			want = append(want, fmt.Sprint(id, e))
+		}
+	}
+	for id, e := range r.AllExtents() {
+		got = append(got, fmt.Sprint(id, e))
+	}
+	if len(want) < 2 || !slices.Equal(got, want) {
+		t.Errorf("AllExtents = %v, want %v", got, want)
+	}
+	for range r.AllExtents() {
+		break // which must not go on
+	}
+}
+
 // TestKeepSame has copies answer what the flists themselves do.
 func TestKeepSame(t *testing.T) {
 	small, _ := write(t, sample)

@@ -71,14 +71,21 @@
 // [Run] serves until its context ends, somebody calls Stop, or nothing was mounted for
 // [Options].Idle. Then it takes all mounts away; one that programs still use is taken out of
 // sight at once, which is logged, and ends with the process. A mount that somebody else takes
-// away, as umount(8) does, is dropped from the table, and what it held is given back. A
-// service that is killed leaves its mounts dead: reading them fails with ENOTCONN; the next
-// service names them in its log and status, and [Client.Unmount] takes them away.
+// away, as umount(8) does, is dropped from the table, and what it held is given back. With
+// [Options].KeepMounts, mounts in mode kernel are left to the next service instead, unless
+// somebody calls Stop.
+//
+// When a service is killed, reads of its mounts in mode kernel wait: the keeper ([RunKeeper])
+// holds the connection to the kernel and the table of mounts, and the next service goes on with
+// both. Mounts in mode fuse are dead then, and reading them fails with ENOTCONN; so are those in
+// mode kernel, with EIO for what is not in the page cache, when the keeper has died as well. The
+// next service takes them away and makes them anew, from mounts.json in the state directory. What
+// it cannot bring back is in its log and status, with what to try.
 //
 // # Memory
 //
 // A mount takes what its tree takes (package image), the cache about 20 bytes a chunk. Beyond
-// these the process has a soft limit of 32 MiB, unless GOMEMLIMIT is set: a garbage collector
+// these the process has a soft limit of 40 MiB, unless GOMEMLIMIT is set: a garbage collector
 // left alone would keep twice what a burst of reads once needed.
 //
 // # Concurrency

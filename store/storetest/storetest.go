@@ -30,6 +30,7 @@ func Test(t *testing.T, open func(*testing.T) store.Store) {
 		{"absent is not found", testAbsent},
 		{"put refuses a wrong digest and keeps nothing", testWrongDigest},
 		{"put is idempotent", testPutTwice},
+		{"put of what was summed", testPutSummed},
 		{"put keeps none of the caller's memory", testReuse},
 		{"list is in ascending order and complete", testList},
 		{"list ends with the error of its function", testListError},
@@ -154,6 +155,22 @@ func testPutTwice(t *testing.T, s store.Store) {
 	}
 	if got, want := list(t, s), infos([]Blob{b}); !cmp.Equal(got, want) {
 		t.Errorf("List after three Puts of one blob = %v, want %v", got, want)
+	}
+}
+
+func testPutSummed(t *testing.T, s store.Store) {
+	for _, b := range Blobs(2) {
+		for range 2 { // idempotent as well
+			if err := store.PutSummed(t.Context(), s, b.Digest, b.Data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := get(t, s, b.Digest, 0, -1); !bytes.Equal(got, b.Data) {
+			t.Errorf("Get(%v) = %d bytes, which are not the %d that were put", b.Digest, len(got), len(b.Data))
+		}
+	}
+	if got, want := list(t, s), infos(Blobs(2)); !cmp.Equal(got, want) {
+		t.Errorf("List = %v, want %v", got, want)
 	}
 }
 
