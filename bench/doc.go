@@ -32,5 +32,5 @@
 //	link      a mount behind a slow link, against a plain download
 //
 // All that a run makes lies in one temporary directory, which goes at the end, also on
-// Ctrl-C.
+// Ctrl-C, after what was measured until then was printed.
 package main

@@ -112,8 +112,12 @@ func mountsBelow(dir string) []string {
 	return found
 }
 
+// detach takes out what is mounted at dir, if that did not go by itself meanwhile.
 func detach(dir string) error {
 	err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
 	if errors.Is(err, unix.EPERM) {
 		err = exec.Command("fusermount3", "-u", "-z", dir).Run() //nolint:noctx // part of the clean-up, which outlives every context
 	}

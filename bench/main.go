@@ -28,7 +28,7 @@ type options struct {
 	bin      string
 	debian   string
 	modes    string
-	peers    bool
+	peers    string
 	files    int
 	big      int64 // bytes
 	link     int64 // bytes
@@ -98,7 +98,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.bin, "zosfs", "bin/zosfs", "the program")
 	f.StringVar(&o.debian, "debian", "", "a Debian root to take instead of one from debootstrap")
 	f.StringVar(&o.modes, "modes", "kernel,fuse", "modes of mounting; those that do not work are left out")
-	f.BoolVar(&o.peers, "peers", true, "measure other programs too, after installing them where one command does")
+	f.StringVar(&o.peers, "peers", allPeers(), "other programs to measure too, separated by commas; installed where one command does")
 	f.IntVar(&o.files, "files", 0, "files of the generated tree (default 25,000, quick 8,000)")
 	big := f.Int64("big", 0, "MiB of the big file (default 1024, quick 256)")
 	f.Float64Var(&o.rateMbit, "rate", 20, "Mbit/s of the slow link")
@@ -157,13 +157,14 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		}
 		err := s.run(b, ctx)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			b.rep.fail("section %s: interrupted", s.name)
+			break
 		}
 		if err != nil {
 			b.rep.fail("section %s: %v", s.name, err)
 		}
 	}
-	return b.finish(stdout)
+	return errors.Join(ctx.Err(), b.finish(stdout))
 }
 
 // prepare starts what all sections share.
@@ -185,8 +186,8 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if err := b.probe(ctx); err != nil {
 		return err
 	}
-	if b.options.peers {
-		b.peers = installPeers(ctx, b.lab, b.rep)
+	if b.options.peers != "" {
+		b.peers = installPeers(ctx, b.lab, split(b.options.peers), b.rep)
 	}
 	return ctx.Err()
 }

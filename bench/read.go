@@ -149,7 +149,11 @@ func (b *bench) readTree(ctx context.Context, t *tree, tables [states]*table, me
 			if err != nil {
 				return err
 			}
-			tables[s].add(w.name+", "+t.name, readCells(w, s, subjects, times)...)
+			cells := readCells(w, s, subjects, times)
+			for _, c := range cells {
+				b.lab.say("  %s: %s", c.Column, c)
+			}
+			tables[s].add(w.name+", "+t.name, cells...)
 		}
 	}
 	for _, s := range subjects {
@@ -173,10 +177,10 @@ func (b *bench) subjects(ctx context.Context, t *tree, dir string) ([]*subject, 
 	for _, mode := range b.modes {
 		all = append(all, ours(b.product, ref, mode))
 	}
-	if t != b.trees.grown && t != b.trees.big {
-		return all, nil // peers do these, which is enough to compare
-	}
 	for _, p := range b.peers {
+		if !p.limit && t != b.trees.grown && t != b.trees.big {
+			continue // these two trees are enough to compare
+		}
 		s, err := p.subject(ctx, b.lab, dir)
 		if ctx.Err() != nil {
 			return all, ctx.Err()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 )
 
 // subject is one way to have a tree at a directory.
@@ -65,17 +66,21 @@ type peer struct {
 	mount     func(dir, mnt string) []string
 	serves    bool
 	needsRoot bool
+	limit     bool // what the kernel can do at best; measured with every tree
 }
 
 var peers = []peer{
 	{
-		name: "erofs", program: []string{"mkfs.erofs"}, pkg: "erofs-utils", needsRoot: true,
+		name: "erofs", program: []string{"mkfs.erofs"}, pkg: "erofs-utils", needsRoot: true, limit: true,
+		pack:  func(tree, dir string) []string { return []string{"mkfs.erofs", "--quiet", dir + "/image", tree} },
+		mount: mountErofs,
+	},
+	{
+		name: "erofs lz4", program: []string{"mkfs.erofs"}, pkg: "erofs-utils", needsRoot: true,
 		pack: func(tree, dir string) []string {
 			return []string{"mkfs.erofs", "--quiet", "-zlz4", dir + "/image", tree}
 		},
-		mount: func(dir, mnt string) []string {
-			return []string{"mount", "-t", "erofs", "-o", "ro,loop", dir + "/image", mnt}
-		},
+		mount: mountErofs,
 	},
 	{
 		name: "squashfs", program: []string{"mksquashfs"}, pkg: "squashfs-tools", needsRoot: true,
@@ -100,15 +105,30 @@ var peers = []peer{
 	},
 }
 
+func mountErofs(dir, mnt string) []string {
+	return []string{"mount", "-t", "erofs", "-o", "ro,loop", dir + "/image", mnt}
+}
+
 func squash(tree, dir string) []string {
 	return []string{"mksquashfs", tree, dir + "/image", "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "3"}
 }
 
-// installPeers returns the peers that can be used, after installing what one command brings.
-func installPeers(ctx context.Context, l *lab, rep *report) []peer {
+// allPeers names all peers, separated by commas.
+func allPeers() string {
+	var names []string
+	for _, p := range peers {
+		names = append(names, p.name)
+	}
+	return strings.Join(names, ",")
+}
+
+// installPeers returns those of the peers named that can be used, after installing what one
+// command brings.
+func installPeers(ctx context.Context, l *lab, names []string, rep *report) []peer {
+	chosen := slices.DeleteFunc(slices.Clone(peers), func(p peer) bool { return !slices.Contains(names, p.name) })
 	rep.note("desync is left out: no one command installs it (its go install fails, Debian has no package)")
 	var missing []string
-	for _, p := range peers {
+	for _, p := range chosen {
 		if !p.here() {
 			missing = append(missing, p.pkg)
 		}
@@ -124,7 +144,7 @@ func installPeers(ctx context.Context, l *lab, rep *report) []peer {
 			rep.note("peers could not be installed: %v", err)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(peers), func(p peer) bool {
+	return slices.DeleteFunc(chosen, func(p peer) bool {
 		switch {
 		case !p.here():
 			rep.note("%s is left out: not installed", p.name)

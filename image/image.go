@@ -65,6 +65,7 @@ type Image struct {
 	gate      *gate
 	failures  failures
 	streams   streams
+	runs      runs
 	ahead     ahead
 	stats     counters
 

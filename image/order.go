@@ -63,11 +63,15 @@ func (o *order) sort(ids []flist.ChunkID) {
 	}
 }
 
-// from returns the chunks of blob that begin at offset or after it, in order.
-func (o *order) from(blob flist.BlobID, offset uint32) []flist.ChunkID {
-	ids := o.ids[o.first[blob-1]:o.first[blob]]
-	return ids[sort.Search(len(ids), func(i int) bool { return o.r.Chunk(ids[i]).Offset >= offset }):]
+// position returns where in ids the chunks of blob begin whose offset is at least offset.
+func (o *order) position(blob flist.BlobID, offset uint32) int {
+	first := int(o.first[blob-1])
+	ids := o.ids[first:o.first[blob]]
+	return first + sort.Search(len(ids), func(i int) bool { return o.r.Chunk(ids[i]).Offset >= offset })
 }
+
+// end returns where in ids the chunks of blob end.
+func (o *order) end(blob flist.BlobID) int { return int(o.first[blob]) }
 
 // bitmap is a set of chunk ids, safe for concurrent use; a bit a chunk.
 type bitmap []atomic.Uint32

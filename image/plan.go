@@ -3,6 +3,7 @@ package image
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
 
@@ -65,17 +66,15 @@ func (im *Image) claim(c class, pieces []piece, widen bool) []*flight {
 		out = append(out, f)
 	}
 	for i, f := range out {
-		if window == 0 {
-			break
+		if !widen {
+			f.widen(f.hi, window)
+			continue
 		}
-		end := f.hi
-		if widen {
-			end += window
-		}
+		limit := int64(math.MaxInt64)
 		if i+1 < len(out) && out[i+1].blob == f.blob {
-			end = min(end, out[i+1].lo)
+			limit = out[i+1].lo
 		}
-		f.widen(end, window)
+		f.extend(limit, window)
 	}
 	return out
 }
@@ -91,18 +90,54 @@ func (f *flight) join(b flist.BlobID, l *load, window int64) bool {
 	return true
 }
 
+// extend takes along what lies in the gaps of the range and what follows it, up to limit: as
+// much as the link carries meanwhile, or more where this flist is read in order.
+func (f *flight) extend(limit, window int64) {
+	o, runs := f.im.order(), &f.im.runs
+	lo := o.position(f.blob, uint32(f.lo))
+	hi := o.position(f.blob, uint32(f.loads[len(f.loads)-1].ref.Offset)) + 1
+	slot, more := runs.advance(lo, hi, f.size()-f.gaps, f.im.unread)
+	if window > 0 {
+		more = min(more, runAhead*window)
+	}
+	asked, end := len(f.loads), f.hi
+	next := f.widen(min(end+max(window, min(more, maxWindow)), limit), window)
+	var taken int64
+	for _, l := range f.loads[asked:] {
+		taken += int64(l.ref.Stored)
+	}
+	runs.took(slot, hi, max(hi, next), taken)
+}
+
+// unread counts the chunks at the positions [from, to) that no reader of this image has read
+// since they came, and those that the cache lacks.
+func (im *Image) unread(from, to int) (n int) {
+	for _, id := range im.order().ids[from:to] {
+		if im.stats.ahead.has(id) || !im.cache.Has(im.r.Chunk(id).Chunk) {
+			n++
+		}
+	}
+	return n
+}
+
 // widen takes along the chunks of this flist that lie in the gaps of the range or follow it
-// and end by end, if the cache lacks them. It bridges up to gap bytes of others.
-func (f *flight) widen(end, gap int64) {
-	im := f.im
+// and end by end, if the cache lacks them. It bridges up to gap bytes of others, and returns
+// the position where it stopped.
+func (f *flight) widen(end, gap int64) int {
+	im, o := f.im, f.im.order()
+	from := o.position(f.blob, uint32(f.lo))
+	if end <= f.hi && f.gaps == 0 {
+		return from
+	}
 	asked := make(map[flist.ChunkID]bool, len(f.loads))
 	for _, l := range f.loads {
 		asked[l.id] = true
 	}
-	for i, id := range im.order().from(f.blob, uint32(f.lo)) {
+	to := min(o.end(f.blob), from+maxTaken)
+	for i, id := range o.ids[from:to] {
 		c := im.r.Chunk(id)
-		if i == maxTaken || int64(c.Offset)+int64(c.Stored) > end || int64(c.Offset)-f.hi > gap {
-			return
+		if int64(c.Offset)+int64(c.Stored) > end || int64(c.Offset)-f.hi > gap {
+			return from + i
 		}
 		if asked[id] || im.cache.Has(c.Chunk) {
 			continue
@@ -111,4 +146,5 @@ func (f *flight) widen(end, gap int64) {
 			f.take(&load{id: id, ref: c.Ref, taken: true, finish: finish})
 		}
 	}
+	return to
 }
