@@ -76,7 +76,7 @@ var peers = []peer{
 		mount: mountErofs,
 	},
 	{
-		name: "erofs lz4", program: []string{"mkfs.erofs"}, pkg: "erofs-utils", needsRoot: true,
+		name: "erofs-lz4", program: []string{"mkfs.erofs"}, pkg: "erofs-utils", needsRoot: true,
 		pack: func(tree, dir string) []string {
 			return []string{"mkfs.erofs", "--quiet", "-zlz4", dir + "/image", tree}
 		},

@@ -63,18 +63,15 @@ func Sweep(dir string) {
 // returned, and what was at path before is still there. perm is as in [os.OpenFile]. A full
 // disk is errs.ErrFull.
 func Write(path string, perm fs.FileMode, write func(io.Writer) error) error {
-	return writeFile(path, perm, write, nil)
+	return writeFile(path, perm, func(f *os.File) error { return write(f) }, nil)
 }
 
 // WriteFile is [Write] of data.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
-	return Write(path, perm, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return writeFile(path, perm, func(f *os.File) error { return writeAll(f, data) }, nil)
 }
 
-func writeFile(path string, perm fs.FileMode, write func(io.Writer) error, before func(string) error) (err error) {
+func writeFile(path string, perm fs.FileMode, write func(*os.File) error, before func(string) error) (err error) {
 	f, err := create(path, perm, before)
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func replace(t *testing.T, dir string, before func(string) error) error {
 	if err := os.WriteFile(path, []byte(oldText), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return writeFile(path, 0o640, func(w io.Writer) error {
+	return writeFile(path, 0o640, func(w *os.File) error {
 		if err := before("write"); err != nil {
 			return err
 		}
