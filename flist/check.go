@@ -8,6 +8,7 @@ import (
 
 	"github.com/zosfs/zosfs/blob"
 	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/internal/mapped"
 	"github.com/zosfs/zosfs/internal/sqlitefile"
 )
 
@@ -22,10 +23,14 @@ type facts struct {
 }
 
 // check reads every row once and proves every rule of docs/format.md. The arrays it needs
-// for that, some 30 bytes a node, 8 an object and 4 a chunk, are garbage afterwards.
-// release is called after each table, whose pages will not be needed for a while.
-func check(db *sqlitefile.DB, release func()) (facts, error) {
+// for that, some 30 bytes a node, 8 an object and 4 a chunk, are in files in dir where they
+// are large. release is called after each table, whose pages will not be needed for a while.
+func check(db *sqlitefile.DB, dir string, release func()) (_ facts, err error) {
 	c := checker{db: db, scan: db.NewScan(), release: release}
+	c.chunkSizes.Dir, c.objects.Dir, c.nodes.Dir, c.entries.Dir = dir, dir, dir, dir
+	defer func() {
+		err = errors.Join(err, c.chunkSizes.Close(), c.objects.Close(), c.nodes.Close(), c.entries.Close())
+	}()
 	c.properties = make(map[string]string)
 	for _, step := range []func() error{
 		c.checkProperties, c.checkSources, c.checkBlobs, c.checkChunks, c.checkObjects,
@@ -48,14 +53,14 @@ type checker struct {
 	scan *sqlitefile.Scan
 
 	release func() // gives back the pages read so far
-	read    int    // rows since it was called
+	read    int    // rows and names since it was called
 
-	blobSizes  []int64        // by BlobID-1
-	chunkSizes []uint32       // by ChunkID-1
-	objects    []int64        // sizes, by ObjectID-1
-	sets       []chunk.Digest // by XattrSetID-1
-	nodes      []nodeFacts    // by NodeID-1
-	entries    []NodeID       // nodes of all entries, in their order
+	blobSizes  []int64                 // by BlobID-1
+	chunkSizes mapped.Slice[uint32]    // by ChunkID-1
+	objects    mapped.Slice[int64]     // sizes, by ObjectID-1
+	sets       []chunk.Digest          // by XattrSetID-1
+	nodes      mapped.Slice[nodeFacts] // by NodeID-1
+	entries    mapped.Slice[NodeID]    // nodes of all entries, in their order
 }
 
 // releaseEvery is how many rows are read between two releases: some 10 MiB of pages.
@@ -65,6 +70,10 @@ func (c *checker) passed() {
 	if c.read++; c.read == releaseEvery {
 		c.read = 0
 		c.release()
+		c.chunkSizes.Release()
+		c.objects.Release()
+		c.nodes.Release()
+		c.entries.Release()
 	}
 }
 
@@ -151,7 +160,7 @@ func (c *checker) checkChunks() error {
 	var blobs int64
 	err := c.rows(c.scan, tableChunk.Name, chunkCols, func(id int64, v []sqlitefile.Value) error {
 		ch, ok := chunkOf(v)
-		if id != int64(len(c.chunkSizes)+1) || !ok || int(ch.Blob) > len(c.blobSizes) || int64(ch.Blob) > blobs+1 {
+		if id != int64(len(c.chunkSizes.Items)+1) || !ok || int(ch.Blob) > len(c.blobSizes) || int64(ch.Blob) > blobs+1 {
 			return corrupt("chunk %d", id)
 		}
 		if err := ch.Check(); err != nil {
@@ -161,7 +170,9 @@ func (c *checker) checkChunks() error {
 			return corrupt("chunk %d ends beyond its blob", id)
 		}
 		blobs = max(blobs, int64(ch.Blob))
-		c.chunkSizes = append(c.chunkSizes, ch.Size)
+		if err := c.chunkSizes.Append(ch.Size); err != nil {
+			return err
+		}
 		c.counts.Chunks++
 		c.counts.Unique += int64(ch.Size)
 		c.largest = max(c.largest, int64(ch.Size))
@@ -194,14 +205,16 @@ func chunkOf(v []sqlitefile.Value) (Chunk, bool) {
 
 func (c *checker) checkObjects() error {
 	return c.rows(c.scan, tableObject.Name, objectCols, func(id int64, v []sqlitefile.Value) error {
-		if id != int64(len(c.objects)+1) || !blobOf(v[1], chunk.DigestSize) || !between(v[2], 1, math.MaxInt64) {
+		if id != int64(len(c.objects.Items)+1) || !blobOf(v[1], chunk.DigestSize) || !between(v[2], 1, math.MaxInt64) {
 			return corrupt("object %d", id)
 		}
 		o := Object{Digest: chunk.Digest(v[1].Bytes), Size: v[2].Int}
 		if o.Digest.IsZero() {
 			return corrupt("object %d without a digest", id)
 		}
-		c.objects = append(c.objects, o.Size)
+		if err := c.objects.Append(o.Size); err != nil {
+			return err
+		}
 		c.counts.Objects++
 		return nil
 	})
@@ -210,14 +223,14 @@ func (c *checker) checkObjects() error {
 func (c *checker) checkExtents() error {
 	var object, end, chunks int64
 	err := c.keys(c.scan, tableExtent.Name, extentCols, func(v []sqlitefile.Value) error {
-		if !between(v[0], max(1, object), int64(len(c.objects))) || !between(v[1], 0, math.MaxInt64) || !between(v[2], 1, min(chunks+1, int64(len(c.chunkSizes)))) {
+		if !between(v[0], max(1, object), int64(len(c.objects.Items))) || !between(v[1], 0, math.MaxInt64) || !between(v[2], 1, min(chunks+1, int64(len(c.chunkSizes.Items)))) {
 			return corrupt("extent of object %d at %d", v[0].Int, v[1].Int)
 		}
 		if v[0].Int != object {
 			object, end = v[0].Int, 0
 		}
-		size := int64(c.chunkSizes[v[2].Int-1])
-		if v[1].Int < end || v[1].Int > c.objects[object-1]-size {
+		size := int64(c.chunkSizes.Items[v[2].Int-1])
+		if v[1].Int < end || v[1].Int > c.objects.Items[object-1]-size {
 			return corrupt("extent of object %d at %d overlaps or ends beyond it", object, v[1].Int)
 		}
 		end = v[1].Int + size
@@ -274,29 +287,31 @@ func (c *checker) checkNodes() error {
 	var objects, sets int64
 	err := c.rows(c.scan, tableNode.Name, nodeCols, func(id int64, v []sqlitefile.Value) error {
 		n, ok := nodeOf(v)
-		if id != int64(len(c.nodes)+1) || id > math.MaxUint32-1 || !ok {
+		if id != int64(len(c.nodes.Items)+1) || id > math.MaxUint32-1 || !ok {
 			return corrupt("node %d", id)
 		}
 		if err := checkNode(&n); err != nil {
 			return err
 		}
-		if !optional(v[8], int(min(objects+1, int64(len(c.objects))))) || !optional(v[10], int(min(sets+1, int64(len(c.sets))))) {
+		if !optional(v[8], int(min(objects+1, int64(len(c.objects.Items))))) || !optional(v[10], int(min(sets+1, int64(len(c.sets))))) {
 			return corrupt("node %d: object %d or attributes %d", id, n.Object, n.Xattrs)
 		}
-		if n.Object != 0 && c.objects[n.Object-1] != n.Size {
-			return corrupt("node %d: %d bytes, its object has %d", id, n.Size, c.objects[n.Object-1])
+		if n.Object != 0 && c.objects.Items[n.Object-1] != n.Size {
+			return corrupt("node %d: %d bytes, its object has %d", id, n.Size, c.objects.Items[n.Object-1])
 		}
 		objects, sets = max(objects, int64(n.Object)), max(sets, int64(n.Xattrs))
-		c.nodes = append(c.nodes, nodeFacts{kind: n.Type(), nlink: n.Nlink})
+		if err := c.nodes.Append(nodeFacts{kind: n.Type(), nlink: n.Nlink}); err != nil {
+			return err
+		}
 		return c.count(&n)
 	})
 	switch {
 	case err != nil:
 		return err
-	case len(c.nodes) == 0 || c.nodes[0].kind != ModeDir:
+	case len(c.nodes.Items) == 0 || c.nodes.Items[0].kind != ModeDir:
 		return corrupt("the root is not a directory")
-	case objects != int64(len(c.objects)) || sets != int64(len(c.sets)):
-		return corrupt("%d objects and %d sets of attributes, %d and %d of them used", len(c.objects), len(c.sets), objects, sets)
+	case objects != int64(len(c.objects.Items)) || sets != int64(len(c.sets)):
+		return corrupt("%d objects and %d sets of attributes, %d and %d of them used", len(c.objects.Items), len(c.sets), objects, sets)
 	}
 	return nil
 }
@@ -334,23 +349,25 @@ func (c *checker) checkEntries() error {
 	var parent int64
 	var last []byte
 	return c.keys(c.scan, tableEntry.Name, entryCols, func(v []sqlitefile.Value) error {
-		if !between(v[0], max(1, parent), int64(len(c.nodes))) || v[1].Kind != sqlitefile.Blob || !between(v[2], 2, int64(len(c.nodes))) {
+		if !between(v[0], max(1, parent), int64(len(c.nodes.Items))) || v[1].Kind != sqlitefile.Blob || !between(v[2], 2, int64(len(c.nodes.Items))) {
 			return corrupt("entry %.300q of node %d", v[1].Bytes, v[0].Int)
 		}
-		dir := &c.nodes[v[0].Int-1]
+		dir := &c.nodes.Items[v[0].Int-1]
 		if v[0].Int != parent {
 			parent, last = v[0].Int, last[:0]
-			dir.first = uint32(len(c.entries))
+			dir.first = uint32(len(c.entries.Items))
 		}
 		if err := checkName(v[1].Bytes); err != nil {
 			return err
 		}
-		if dir.kind != ModeDir || bytes.Compare(v[1].Bytes, last) <= 0 || len(c.entries) >= math.MaxUint32-1 {
+		if dir.kind != ModeDir || bytes.Compare(v[1].Bytes, last) <= 0 || len(c.entries.Items) >= math.MaxUint32-1 {
 			return corrupt("entry %q of node %d is out of place", v[1].Bytes, parent)
 		}
 		last = append(last[:0], v[1].Bytes...)
 		dir.count++
-		c.entries = append(c.entries, NodeID(v[2].Int))
+		if err := c.entries.Append(NodeID(v[2].Int)); err != nil {
+			return err
+		}
 		c.counts.Entries++
 		return nil
 	})
@@ -368,10 +385,11 @@ func (c *checker) checkWalk() error {
 	for len(todo) > 0 {
 		id := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		dir := &c.nodes[id-1]
+		dir := &c.nodes.Items[id-1]
 		base := len(todo)
-		for _, child := range c.entries[dir.first : dir.first+dir.count] {
-			n := &c.nodes[child-1]
+		for _, child := range c.entries.Items[dir.first : dir.first+dir.count] {
+			n := &c.nodes.Items[child-1]
+			c.passed()
 			switch {
 			case child == next:
 				next++
@@ -388,11 +406,11 @@ func (c *checker) checkWalk() error {
 		dir.links += 2
 		reverse(todo[base:])
 	}
-	if int(next) != len(c.nodes)+1 {
-		return corrupt("%d nodes, %d of them reached", len(c.nodes), next-1)
+	if int(next) != len(c.nodes.Items)+1 {
+		return corrupt("%d nodes, %d of them reached", len(c.nodes.Items), next-1)
 	}
-	for i := range c.nodes {
-		if n := &c.nodes[i]; n.nlink != n.links {
+	for i := range c.nodes.Items {
+		if n := &c.nodes.Items[i]; n.nlink != n.links {
 			return corrupt("node %d: link count %d, has %d", i+1, n.nlink, n.links)
 		}
 	}

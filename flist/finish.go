@@ -41,11 +41,14 @@ func (w *Writer) Finish(path string) (_ Summary, err error) {
 	if err := w.layOut(f); err != nil {
 		return Summary{}, fmt.Errorf("lay out flist: %w", err)
 	}
+	if err := errors.Join(w.links.Close(), w.objects.slots.Close(), w.chunks.slots.Close()); err != nil {
+		return Summary{}, err
+	}
 	var s Summary
 	err = atomicfile.Write(path, 0o644, func(out io.Writer) error {
 		var g errgroup.Group // it is checked while it is compressed
 		g.Go(func() error {
-			r, err := openFile(f)
+			r, err := openFile(f, w.dir)
 			if err != nil {
 				return fmt.Errorf("check the new flist: %w", err)
 			}
@@ -146,17 +149,17 @@ func (w *Writer) fillNodes(t *sqlitefile.TableWriter, r *sqlitefile.Record) erro
 	}
 	var p [nodeRecord]byte
 	target := make([]byte, MaxTarget)
-	for i, links := range w.nlink {
+	for i, l := range w.links.Items {
 		if _, err := io.ReadFull(in, p[:]); err != nil {
 			return err
 		}
-		if w.isDir[i] {
-			links += 2
+		if l.dir {
+			l.n += 2
 		}
 		u32 := func(at int) int64 { return int64(binary.LittleEndian.Uint32(p[at:])) }
 		i64 := func(at int) int64 { return int64(binary.LittleEndian.Uint64(p[at:])) }
 		r.Reset()
-		r.Null().Int(u32(0)).Int(u32(4)).Int(u32(8)).Int(i64(12)).Int(i64(20)).Int(i64(28)).Int(int64(links))
+		r.Null().Int(u32(0)).Int(u32(4)).Int(u32(8)).Int(i64(12)).Int(i64(20)).Int(i64(28)).Int(int64(l.n))
 		orNull(r, u32(36))
 		if n := int(binary.LittleEndian.Uint16(p[44:])); n > 0 {
 			if _, err := io.ReadFull(in, target[:n]); err != nil {
@@ -187,10 +190,10 @@ func (w *Writer) fillEntries(t *sqlitefile.TableWriter, r *sqlitefile.Record) er
 	if err := w.entries.flush(); err != nil {
 		return err
 	}
-	slices.SortFunc(w.groups, func(a, b entryGroup) int { return cmp.Compare(a.parent, b.parent) })
+	slices.SortFunc(w.groups.Items, func(a, b entryGroup) int { return cmp.Compare(a.parent, b.parent) })
 	in := &groupReader{s: w.entries}
 	var name [MaxName]byte
-	for _, g := range w.groups {
+	for _, g := range w.groups.Items {
 		in.seek(g.off)
 		for range g.count {
 			var p [entryRecord]byte

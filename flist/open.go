@@ -81,7 +81,7 @@ func open(in io.Reader, o OpenOptions) (_ *Reader, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := openFile(f)
+	r, err := openFile(f, o.TempDir)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +127,9 @@ func isOS(err error) bool {
 	return ok
 }
 
-// openFile maps and checks the plain database in f, which stays the caller's.
-func openFile(f *os.File) (_ *Reader, err error) {
+// openFile maps and checks the plain database in f, which stays the caller's. What that needs
+// for a while is in dir.
+func openFile(f *os.File, dir string) (_ *Reader, err error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -138,7 +139,7 @@ func openFile(f *os.File) (_ *Reader, err error) {
 		return nil, err
 	}
 	release := func() { _ = unix.Madvise(r.data, unix.MADV_DONTNEED) } // advice; the pages stay in the page cache
-	if r.facts, err = check(r.db, release); err != nil {
+	if r.facts, err = check(r.db, dir, release); err != nil {
 		if errors.Is(err, sqlitefile.ErrCorrupt) {
 			err = corrupt("%v", err)
 		}

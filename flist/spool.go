@@ -3,11 +3,13 @@ package flist
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/internal/mapped"
 )
 
 // A spool is an append-only temporary file with no name. What was appended can be read
@@ -77,28 +79,32 @@ func (s *spool) reader() (*bufio.Reader, error) {
 func (s *spool) close() error { return s.f.Close() }
 
 // An internTable finds the number of a digest that was added before. It keeps 8 bytes a
-// slot, about 11 to 22 a digest, in shards so that growing never doubles the whole; the
-// digests themselves are in a spool of fixed-size records that begin with them. A tag gives
-// the place of a slot, so growing reads nothing; with ten million digests there are still 14
-// of its bits to tell neighbours apart, so the spool is read for what is there, and seldom
-// else.
+// slot, about 11 to 22 a digest; the digests themselves are in a spool of fixed-size records
+// that begin with them. A tag gives the place of a slot, so growing reads nothing; with ten
+// million digests there are still 8 of its bits to tell neighbours apart, so the spool is
+// read for what is there, and seldom else.
 type internTable struct {
 	digests *spool
 	record  int64 // bytes of a record
 	n       uint32
-	shards  [internShards][]internSlot
-	used    [internShards]int
+	slots   mapped.Slice[internSlot] // as many as a power of two
+	touched int                      // slots since they were released
 }
+
+// touchedMax is how many slots are looked at, each in a page of its own, between two releases:
+// 16 MiB.
+const touchedMax = 4096
 
 type internSlot struct{ tag, number uint32 }
 
-const internShards = 64
-
 func (t *internTable) find(d chunk.Digest) (uint32, bool, error) {
-	shard, tag := internPlace(d)
-	slots := t.shards[shard]
+	slots, tag := t.slots.Items, internTag(d)
 	if len(slots) == 0 {
 		return 0, false, nil
+	}
+	if t.touched++; t.touched >= touchedMax {
+		t.touched = 0
+		t.slots.Release()
 	}
 	for i := int(tag) & (len(slots) - 1); slots[i].number != 0; i = (i + 1) & (len(slots) - 1) {
 		if slots[i].tag != tag {
@@ -121,13 +127,13 @@ func (t *internTable) add(d chunk.Digest) (uint32, error) {
 	if t.n == 1<<32-1 {
 		return 0, fmt.Errorf("flist: more than %d rows in a table", t.n)
 	}
-	shard, tag := internPlace(d)
-	if t.used[shard]*4 >= len(t.shards[shard])*3 {
-		t.grow(shard)
+	if int64(t.n)*4 >= int64(len(t.slots.Items))*3 {
+		if err := t.grow(); err != nil {
+			return 0, err
+		}
 	}
 	t.n++
-	t.used[shard]++
-	put(t.shards[shard], internSlot{tag, t.n})
+	put(t.slots.Items, internSlot{internTag(d), t.n})
 	return t.n, nil
 }
 
@@ -139,19 +145,23 @@ func put(slots []internSlot, s internSlot) {
 	slots[i] = s
 }
 
-func (t *internTable) grow(shard int) {
-	old := t.shards[shard]
-	slots := make([]internSlot, max(64, 2*len(old)))
-	for _, s := range old {
+func (t *internTable) grow() error {
+	grown := mapped.Slice[internSlot]{Dir: t.slots.Dir}
+	if err := grown.Resize(max(64, 2*len(t.slots.Items))); err != nil {
+		return errors.Join(err, grown.Close())
+	}
+	for i, s := range t.slots.Items {
 		if s.number != 0 {
-			put(slots, s)
+			put(grown.Items, s)
+		}
+		if i%touchedMax == touchedMax-1 {
+			grown.Release()
 		}
 	}
-	t.shards[shard] = slots
+	err := t.slots.Close()
+	t.slots = grown
+	return err
 }
 
-// internPlace takes shard and tag from different bytes of d, which are as good as random:
-// digests are.
-func internPlace(d chunk.Digest) (shard int, tag uint32) {
-	return int(d[0] % internShards), binary.LittleEndian.Uint32(d[1:])
-}
+// internTag is a part of d, which is as good as random: digests are.
+func internTag(d chunk.Digest) uint32 { return binary.LittleEndian.Uint32(d[:]) }

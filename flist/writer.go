@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/internal/mapped"
 )
 
 // A Writer collects the rows of one flist. Rows are added in the order of the canonical
@@ -25,10 +26,9 @@ type Writer struct {
 	sources    []Source
 
 	nodes   *spool
-	nlink   []uint32 // by node; of directories the subdirectories
-	isDir   []bool
+	links   mapped.Slice[links] // by node
 	entries *spool
-	groups  []entryGroup
+	groups  mapped.Slice[entryGroup]
 	last    []byte // name added last to the newest group
 
 	xattrs  *spool
@@ -37,6 +37,12 @@ type Writer struct {
 	extents *spool
 	chunks  internTable
 	blobs   []Blob
+}
+
+// links is how often a node is linked, or how many subdirectories it has.
+type links struct {
+	n   uint32
+	dir bool
 }
 
 // entryGroup is where the entries of one directory lie in the spool.
@@ -67,6 +73,7 @@ func NewWriter(dir string) (*Writer, error) {
 			return nil, errors.Join(err, w.Close())
 		}
 	}
+	w.links.Dir, w.groups.Dir, w.objects.slots.Dir, w.chunks.slots.Dir = dir, dir, dir, dir
 	return w, nil
 }
 
@@ -79,7 +86,7 @@ func (w *Writer) Close() error {
 			*s = nil
 		}
 	}
-	return err
+	return errors.Join(err, w.links.Close(), w.groups.Close(), w.objects.slots.Close(), w.chunks.slots.Close())
 }
 
 // SetProperty sets a property; the last value counts.
@@ -131,8 +138,8 @@ func (w *Writer) AddNode(n Node) (NodeID, error) {
 	if err := checkNode(&n); err != nil {
 		return 0, err
 	}
-	if len(w.nlink) == 1<<32-2 {
-		return 0, fmt.Errorf("flist: more than %d nodes", len(w.nlink))
+	if n := len(w.links.Items); n == 1<<32-2 {
+		return 0, fmt.Errorf("flist: more than %d nodes", n)
 	}
 	p := make([]byte, 0, nodeRecord+len(n.Target))
 	p = binary.LittleEndian.AppendUint32(p, n.Mode)
@@ -148,9 +155,10 @@ func (w *Writer) AddNode(n Node) (NodeID, error) {
 	if err := w.nodes.append(p); err != nil {
 		return 0, err
 	}
-	w.nlink = append(w.nlink, 0)
-	w.isDir = append(w.isDir, n.Type() == ModeDir)
-	return NodeID(len(w.nlink)), nil
+	if err := w.links.Append(links{dir: n.Type() == ModeDir}); err != nil {
+		return 0, err
+	}
+	return NodeID(len(w.links.Items)), nil
 }
 
 // AddEntry adds a name to the directory parent. All names of a directory come together.
@@ -158,25 +166,28 @@ func (w *Writer) AddEntry(parent NodeID, name []byte, node NodeID) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if int(parent) > len(w.isDir) || parent == 0 || !w.isDir[parent-1] {
+	nodes := w.links.Items
+	if int(parent) > len(nodes) || parent == 0 || !nodes[parent-1].dir {
 		return fmt.Errorf("entry %q: node %d is not a directory", name, parent)
 	}
-	if int(node) > len(w.isDir) || node <= Root {
+	if int(node) > len(nodes) || node <= Root {
 		return fmt.Errorf("entry %q: no node %d", name, node)
 	}
-	if n := len(w.groups); n == 0 || w.groups[n-1].parent != parent {
-		w.groups = append(w.groups, entryGroup{parent: parent, off: w.entries.size()})
+	if n := len(w.groups.Items); n == 0 || w.groups.Items[n-1].parent != parent {
+		if err := w.groups.Append(entryGroup{parent: parent, off: w.entries.size()}); err != nil {
+			return err
+		}
 		w.last = w.last[:0]
 	}
 	if string(name) <= string(w.last) {
 		return fmt.Errorf("entry %q of node %d comes after %q", name, parent, w.last)
 	}
 	w.last = append(w.last[:0], name...)
-	w.groups[len(w.groups)-1].count++
-	if w.isDir[node-1] {
-		w.nlink[parent-1]++
+	w.groups.Items[len(w.groups.Items)-1].count++
+	if nodes[node-1].dir {
+		nodes[parent-1].n++
 	} else {
-		w.nlink[node-1]++
+		nodes[node-1].n++
 	}
 	var buf [entryRecord + MaxName]byte
 	p := binary.LittleEndian.AppendUint32(buf[:0], uint32(node))

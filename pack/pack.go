@@ -96,9 +96,10 @@ func tree(ctx context.Context, dir string, dst Dest, out string, o Options) (_ R
 	}
 	walk := &walker{packer: p, scan: scan, links: make(map[inode]*link), cache: cache.reader, attrs: xattrReader{buf: make([]byte, 64<<10)}}
 	place := &placer{packer: p, w: w, cache: cache.writer, loose: make(map[chunk.Digest]spot), inPart: make(pieceSet)}
+	place.rows.Dir = o.TempDir
 	err = p.runAll(ctx, dir, walk, place, &root)
 	closePools() // the flist is checked in the memory that this frees
-	if err != nil {
+	if err := errors.Join(err, place.rows.Close()); err != nil {
 		return Result{}, err
 	}
 	if n := &p.notes; !o.AllowChanged && n.changed.Count+n.vanished.Count > 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/internal/mapped"
 )
 
 // A placer takes the tree in walk order, decides where each chunk lies and writes the rows.
@@ -22,7 +23,7 @@ type placer struct {
 	next  *batch  // taken ahead; nil if there is none
 	late  *stream // reads files after all that the pack cache knew; nil until needed
 
-	rows []row // of chunks, by their id less 1
+	rows mapped.Slice[row] // of chunks, by their id less 1
 	// loose holds the spots of chunks that have no row yet, since rows are written when the
 	// object is complete: those of the file in work, and those of files that were left out.
 	loose map[chunk.Digest]spot
@@ -206,7 +207,7 @@ func (p *packer) sealers() error {
 // fixed returns where a chunk lies that was placed before.
 func (p *placer) fixed(d chunk.Digest) (spot, bool) {
 	if id, ok := p.w.FindChunk(d); ok {
-		r := p.rows[id-1]
+		r := p.rows.Items[id-1]
 		return spot{blob: p.blobs.all[r.blob], off: r.off, stored: r.stored}, true
 	}
 	s, ok := p.loose[d]
@@ -447,8 +448,7 @@ func (p *placer) chunk(e *extent) (flist.ChunkID, error) {
 	if err != nil {
 		return 0, err
 	}
-	p.rows = append(p.rows, row{s.blob.index, s.off, s.stored})
-	return id, nil
+	return id, p.rows.Append(row{s.blob.index, s.off, s.stored})
 }
 
 // node writes the rows of an item whose object is known.

@@ -115,6 +115,7 @@ func (x *Index) Locate(ctx context.Context, chunks []chunk.Digest) (map[chunk.Di
 			found[d] = l.location()
 		}
 	}
+	x.file.release()
 	return found, nil
 }
 

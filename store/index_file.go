@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 
 	"golang.org/x/sys/unix"
@@ -112,17 +113,26 @@ func openIndexFile(path string) (*indexFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
-	x, err := parseIndex(p)
+	x, err := parseIndex(p, func() { _ = unix.Madvise(p, unix.MADV_DONTNEED) }) // advice: the pages stay in the page cache
 	if err != nil {
 		return &indexFile{}, unix.Munmap(p)
 	}
 	x.mapped = p
 	_ = unix.Madvise(p, unix.MADV_RANDOM) // advice
+	x.release()
 	return x, nil
 }
 
-// parseIndex decodes a file. It proves the sum, so what it accepts was written by us.
-func parseIndex(p []byte) (*indexFile, error) {
+// release lets go of the pages that were read, which stay in the page cache.
+func (x *indexFile) release() {
+	if x.mapped != nil {
+		_ = unix.Madvise(x.mapped, unix.MADV_DONTNEED) // advice
+	}
+}
+
+// parseIndex decodes a file. It proves the sum, so what it accepts was written by us. passed,
+// if not nil, is called after every few MiB.
+func parseIndex(p []byte, passed func()) (*indexFile, error) {
 	if len(p) < indexHeaderSize || string(p[:8]) != indexMagic {
 		return nil, fmt.Errorf("not a chunk index: %w", errs.ErrFormat)
 	}
@@ -131,15 +141,20 @@ func parseIndex(p []byte) (*indexFile, error) {
 	if records > uint64(len(rest)) || blobs*indexBlobSize+records*recordSize != uint64(len(rest)) {
 		return nil, fmt.Errorf("chunk index: %d blobs and %d records in %d bytes: %w", blobs, records, len(p), errs.ErrCorrupt)
 	}
-	if got := indexSum(p[:indexSumOffset], rest); got != chunk.Digest(p[indexSumOffset:indexHeaderSize]) {
+	if got := indexSum(p[:indexSumOffset], rest, passed); got != chunk.Digest(p[indexSumOffset:indexHeaderSize]) {
 		return nil, fmt.Errorf("chunk index: %w", errs.ErrCorrupt)
 	}
 	return &indexFile{blobs: rest[:blobs*indexBlobSize], records: rest[blobs*indexBlobSize:]}, nil
 }
 
-func indexSum(head, rest []byte) chunk.Digest {
+func indexSum(head, rest []byte, passed func()) chunk.Digest {
 	h := chunk.NewHasher()
-	_, _ = h.Write(rest)
+	for part := range slices.Chunk(rest, 4<<20) {
+		_, _ = h.Write(part)
+		if passed != nil {
+			passed()
+		}
+	}
 	_, _ = h.Write(head)
 	return h.Sum()
 }

@@ -47,15 +47,15 @@ func FuzzIndexFile(f *testing.F) {
 		f.Add(bad)
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if _, err := parseIndex(p); err != nil && !errors.Is(err, errs.ErrCorrupt) && !errors.Is(err, errs.ErrFormat) {
+		if _, err := parseIndex(p, nil); err != nil && !errors.Is(err, errs.ErrCorrupt) && !errors.Is(err, errs.ErrFormat) {
 			t.Errorf("parseIndex: %v, which is none of the kinds", err)
 		}
 		if len(p) >= indexHeaderSize {
 			copy(p, indexMagic)
-			sum := indexSum(p[:indexSumOffset], p[indexHeaderSize:])
+			sum := indexSum(p[:indexSumOffset], p[indexHeaderSize:], nil)
 			copy(p[indexSumOffset:], sum[:])
 		}
-		x, err := parseIndex(p)
+		x, err := parseIndex(p, nil)
 		if err != nil {
 			return
 		}
@@ -80,7 +80,7 @@ func FuzzIndexFile(f *testing.F) {
 }
 
 func TestIndexFileMerge(t *testing.T) {
-	x, err := parseIndex(sampleIndex(t))
+	x, err := parseIndex(sampleIndex(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

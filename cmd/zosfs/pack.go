@@ -148,7 +148,7 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 
 // packHeap is a soft limit for the heap of a pack, in bytes. Content lies outside of it, in
 // about 100 MiB; together they stay below 256 MiB.
-const packHeap = 128 << 20
+const packHeap = 96 << 20
 
 const packTemp = "pack-" // begins the names of our temporary directories in the cache
 
