@@ -93,31 +93,24 @@ func (f *flight) join(b flist.BlobID, l *load, window int64) bool {
 // extend takes along what lies in the gaps of the range and what follows it, up to limit: as
 // much as the link carries meanwhile, or more where this flist is read in order.
 func (f *flight) extend(limit, window int64) {
-	o, runs := f.im.order(), &f.im.runs
-	lo := o.position(f.blob, uint32(f.lo))
-	hi := o.position(f.blob, uint32(f.loads[len(f.loads)-1].ref.Offset)) + 1
-	slot, more := runs.advance(lo, hi, f.size()-f.gaps, f.im.unread)
+	im := f.im
+	lo := im.order().position(f.blob, uint32(f.lo))
+	hi := im.order().position(f.blob, uint32(f.loads[len(f.loads)-1].ref.Offset)) + 1
+	run := im.advance(lo, hi, f.size()-f.gaps)
+	more := run.read / caution
+	if run.read == f.size()-f.gaps {
+		more = 0 // it begins here
+	}
 	if window > 0 {
 		more = min(more, runAhead*window)
 	}
-	asked, end := len(f.loads), f.hi
-	next := f.widen(min(end+max(window, min(more, maxWindow)), limit), window)
+	asked := len(f.loads)
+	next := f.widen(min(f.hi+max(window, min(more, maxWindow)), limit), window)
 	var taken int64
 	for _, l := range f.loads[asked:] {
 		taken += int64(l.ref.Stored)
 	}
-	runs.took(slot, hi, max(hi, next), taken)
-}
-
-// unread counts the chunks at the positions [from, to) that no reader of this image has read
-// since they came, and those that the cache lacks.
-func (im *Image) unread(from, to int) (n int) {
-	for _, id := range im.order().ids[from:to] {
-		if im.stats.ahead.has(id) || !im.cache.Has(im.r.Chunk(id).Chunk) {
-			n++
-		}
-	}
-	return n
+	im.runs.took(run, max(hi, next), taken)
 }
 
 // widen takes along the chunks of this flist that lie in the gaps of the range or follow it

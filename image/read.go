@@ -125,7 +125,7 @@ func (im *Image) fetch(ctx context.Context, of origin, c class, pieces []piece, 
 			begun()
 			begun = nil
 		}
-		if pieces, err = w.collect(pieces); len(pieces) == 0 {
+		if pieces, err = im.collect(w, pieces); len(pieces) == 0 {
 			return nil
 		}
 		if w.ctx.Err() != nil {
@@ -271,7 +271,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // collect waits for the pieces and copies what was wanted of them. It returns those that did
 // not come, and an error of one of them.
-func (w *waiter) collect(pieces []piece) (rest []piece, last error) {
+func (im *Image) collect(w *waiter, pieces []piece) (rest []piece, last error) {
 	rest = pieces[:0]
 	for _, p := range pieces {
 		plain, err := p.wait(w.ctx)
@@ -282,7 +282,10 @@ func (w *waiter) collect(pieces []piece) (rest []piece, last error) {
 			rest, last = append(rest, p), err
 			continue
 		}
-		copy(p.dst, plain[p.off:])
+		if len(p.dst) > 0 {
+			copy(p.dst, plain[p.off:])
+			im.stats.ahead.take(p.id) // it was on its way, but not early enough to count as used
+		}
 		w.came()
 	}
 	return rest, last
