@@ -95,7 +95,7 @@ func (f *flight) join(b flist.BlobID, l *load, window int64) bool {
 func (f *flight) extend(limit, window int64) {
 	im := f.im
 	lo := im.order().position(f.blob, uint32(f.lo))
-	hi := im.order().position(f.blob, uint32(f.loads[len(f.loads)-1].ref.Offset)) + 1
+	hi := im.order().position(f.blob, f.loads[len(f.loads)-1].ref.Offset) + 1
 	run := im.advance(lo, hi, f.size()-f.gaps)
 	more := run.read / caution
 	if run.read == f.size()-f.gaps {
