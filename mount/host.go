@@ -49,28 +49,32 @@ func NewHost(o HostOptions) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Content, 0o700); err != nil {
+	if err = os.MkdirAll(o.Content, 0o700); err == nil {
+		h.content, err = fusefs.MountContent(o.Content, h.contentOptions())
+	}
+	if err != nil {
+		h.watch.close()
 		return nil, err
 	}
-	if h.content, err = fusefs.MountContent(o.Content, h.contentOptions()); err != nil {
-		return nil, err
-	}
-	return h.start()
+	return h, nil
 }
 
-// ResumeHost takes over the content devices of a process that has ended. The caller calls
-// [Host.Adopt] for each of its mounts and then [Host.Serve]; until then reads wait.
+// ResumeHost takes over the content devices of a process that has ended; the descriptor belongs
+// to the Host unless there is an error. The caller calls [Host.Adopt] for each of its mounts and
+// then [Host.Serve]; until then reads wait.
 func ResumeHost(o HostOptions, conn fusefs.Connection) (*Host, error) {
 	h, err := newHost(o)
 	if err != nil {
 		return nil, err
 	}
 	if h.content, err = fusefs.ResumeContent(o.Content, conn, h.contentOptions()); err != nil {
+		h.watch.close()
 		return nil, err
 	}
-	return h.start()
+	return h, nil
 }
 
+// newHost returns a Host without content devices, which watches the mount table.
 func newHost(o HostOptions) (*Host, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -81,19 +85,16 @@ func newHost(o HostOptions) (*Host, error) {
 	if err := os.MkdirAll(o.Images, 0o700); err != nil {
 		return nil, err
 	}
-	return &Host{o: o, devices: map[flist.Digest]*device{}}, nil
+	h := &Host{o: o, devices: map[flist.Digest]*device{}}
+	var err error
+	if h.watch, err = watchTable(h.check); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 func (h *Host) contentOptions() fusefs.Options {
 	return fusefs.Options{Source: "zosfs", Errno: Errno, Log: h.o.Log}
-}
-
-func (h *Host) start() (*Host, error) {
-	var err error
-	if h.watch, err = watchTable(h.check); err != nil {
-		return nil, errors.Join(err, h.content.Abandon())
-	}
-	return h, nil
 }
 
 // Serve begins to answer reads of mounts that were taken over.

@@ -82,8 +82,8 @@ func MountContent(dir string, o Options) (*Content, error) {
 }
 
 // ResumeContent takes over the Content at dir from a process that has ended or is about to. The
-// descriptor belongs to the Content from here on. The caller adds the devices that the kernel
-// knows, then calls [Content.Serve]; until then requests wait.
+// descriptor belongs to the Content unless there is an error. The caller adds the devices that
+// the kernel knows, then calls [Content.Serve]; until then requests wait.
 func ResumeContent(dir string, conn Connection, o Options) (*Content, error) {
 	// dir itself is not looked at: it is we who would answer.
 	parent, err := resolve(filepath.Dir(dir))
@@ -126,6 +126,7 @@ func (c *Content) Serve() {
 		c.serv.Serve()
 		if !c.abandoned.Load() {
 			c.fs.releaseAll()
+			_ = unix.Close(c.conn.FD) // the server has closed its own
 		}
 	}()
 }
@@ -133,7 +134,8 @@ func (c *Content) Serve() {
 // Dir returns the directory of the devices, absolute and without symlinks.
 func (c *Content) Dir() string { return c.dir }
 
-// Connection returns what another process needs to go on. The descriptor stays c's.
+// Connection returns what another process needs to go on. The descriptor stays c's, which closes
+// it when the mount has ended.
 func (c *Content) Connection() Connection { return c.conn }
 
 // Stats returns what the kernel asked for so far, from all devices.
@@ -194,7 +196,8 @@ func (c *Content) Unmount(ctx context.Context, lazy bool) error {
 }
 
 // Abandon lets nothing be answered any more: what is answered from now on goes nowhere, and the
-// process that takes over has the kernel ask again. It is for a process that is about to end.
+// process that takes over has the kernel ask again. It is for a process that is about to end, with
+// which the descriptor goes.
 func (c *Content) Abandon() error {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -182,3 +182,45 @@ func TestContentErrors(t *testing.T) {
 		t.Error("the read does not end")
 	}
 }
+
+// openFUSE returns how many descriptors of /dev/fuse this process has.
+func openFUSE(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, e := range entries {
+		if to, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name())); err == nil && to == "/dev/fuse" {
+			n++
+		}
+	}
+	return n
+}
+
+// TestContentDescriptors: what has ended leaves no descriptor, and what could not be taken over
+// leaves that of the caller.
+func TestContentDescriptors(t *testing.T) {
+	before := openFUSE(t)
+	for range 3 {
+		if err := content(t).Unmount(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := content(t)
+	conn := c.Connection()
+	conn.Init = conn.Init[:8]
+	if _, err := fusefs.ResumeContent(c.Dir(), conn, fusefs.Options{}); err == nil {
+		t.Error("eight bytes of the kernel's message are enough to take over")
+	}
+	if _, err := os.ReadDir(c.Dir()); err != nil {
+		t.Errorf("a take-over that fails ends what is there: %v", err)
+	}
+	if err := c.Unmount(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if after := openFUSE(t); after != before {
+		t.Errorf("%d descriptors are left", after-before)
+	}
+}
