@@ -2,6 +2,7 @@ package atomicfile
 
 import (
 	"errors"
+	"io"
 	"os"
 	"syscall"
 	"unsafe"
@@ -20,30 +21,33 @@ const (
 
 // writeAll writes data to the empty file f.
 func writeAll(f *os.File, data []byte) error {
-	n, err := writeDirect(f, data)
+	return write(f, func(on bool) error { return setDirect(f, on) }, data)
+}
+
+// write writes data to w, the beginning past the page cache as far as can be. direct turns that
+// on and off.
+func write(w io.Writer, direct func(on bool) error, data []byte) error {
+	n, err := writeDirect(w, direct, data)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data[n:])
+	_, err = w.Write(data[n:])
 	return err
 }
 
 // writeDirect writes as much of the beginning of data past the page cache as can be, which
 // may be nothing.
-func writeDirect(f *os.File, data []byte) (n int, err error) {
+func writeDirect(w io.Writer, direct func(on bool) error, data []byte) (n int, err error) {
 	if len(data) < directSize || uintptr(unsafe.Pointer(unsafe.SliceData(data)))%directAlign != 0 {
 		return 0, nil
 	}
-	whole := data[:len(data)&^(directAlign-1)]
-	err = setDirect(f, true)
-	if err == nil {
-		n, err = f.Write(whole)
-		err = errors.Join(err, setDirect(f, false))
+	if err = direct(true); err == nil {
+		n, err = w.Write(data[:len(data)&^(directAlign-1)])
 	}
-	if n == 0 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)) {
-		err = nil // not on this file system
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		err = nil // not on this file system, or not from where the disk has stopped
 	}
-	return n, err
+	return n, errors.Join(err, direct(false))
 }
 
 // setDirect turns O_DIRECT on or off.
