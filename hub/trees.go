@@ -51,16 +51,35 @@ func (t *trees) get(ctx context.Context, digest db.FlistDigest) (*flist.Reader, 
 		t.leave(digest, e)
 		t.slots.release()
 	}
+	taken := false
+	defer func() {
+		if !taken { // also when the opening panics
+			release()
+		}
+	}()
 	if first {
-		e.r, e.err = t.openFile(digest)
-		close(e.ready)
+		e.fill(func() (*flist.Reader, error) { return t.openFile(digest) })
 	}
-	<-e.ready // the opening is local and ends
+	select {
+	case <-e.ready:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
 	if e.err != nil {
-		release()
 		return nil, nil, e.err
 	}
+	taken = true
 	return e.r, release, nil
+}
+
+// errPanicked is for those who waited for an opening that panicked.
+var errPanicked = errors.New("open the flist: it panicked")
+
+// fill sets r and err, and lets those go on who wait for them.
+func (e *tree) fill(open func() (*flist.Reader, error)) {
+	defer close(e.ready)
+	e.err = errPanicked
+	e.r, e.err = open()
 }
 
 func (t *trees) enter(digest db.FlistDigest) (e *tree, first bool) {
