@@ -19,6 +19,10 @@ type Info struct {
 	Dir    string `json:"dir"`    // absolute, without symlinks
 	Source string `json:"source"` // as [Options.Source] at the time
 	Mode   Mode   `json:"mode"`
+	// In mode Kernel: the file of the metadata image, by the name that it was mounted with or, through
+	// a loop device, without symlinks; and the st_dev of the file system.
+	Image string `json:"image,omitempty"`
+	Dev   uint64 `json:"-"`
 }
 
 // List returns the mounts that zosfs made in this mount namespace, in the order of the mount
@@ -30,63 +34,52 @@ func List() ([]Info, error) {
 	}
 	var list []Info
 	for _, e := range table {
-		if mode, ok := e.mode(); ok {
-			list = append(list, Info{Dir: e.dir, Source: e.source, Mode: mode})
+		if info, ok := e.info(); ok {
+			list = append(list, info)
 		}
 	}
 	return list, nil
 }
 
-// Holds returns the mount of ours that the file or directory path lies on; the zero Info if it
-// lies on none.
-func Holds(path string) (Info, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return Info{}, err
-	}
-	table, err := readTable()
-	if err != nil {
-		return Info{}, err
-	}
-	for _, e := range table {
-		if mode, ok := e.mode(); ok && e.dev == st.Dev {
-			return Info{Dir: e.dir, Source: e.source, Mode: mode}, nil
-		}
-	}
-	return Info{}, nil
-}
-
 // An entry is one line of the mount table.
 type entry struct {
-	dir    string
-	dev    uint64 // st_dev
-	fstype string
-	source string
+	id      uint64 // of the mount
+	dir     string
+	dev     uint64 // st_dev
+	fstype  string
+	source  string
+	options string // of the file system, as the table shows them
+}
+
+// info tells of a mount of ours.
+func (e entry) info() (Info, bool) {
+	if e.fstype == "fuse."+fusefs.Subtype {
+		return Info{Dir: e.dir, Source: e.source, Mode: FUSE}, true
+	}
+	image := e.source
+	if back, ok := loopFile(e.source); ok && e.fstype == "erofs" {
+		image = back
+	}
+	if _, ok := kernel.IsImage(e.fstype, image); !ok {
+		return Info{}, false
+	}
+	return Info{Dir: e.dir, Source: e.source, Mode: Kernel, Image: image, Dev: e.dev}, true
 }
 
 // mode tells the mode of a mount of ours.
 func (e entry) mode() (Mode, bool) {
-	if _, ok := kernel.IsImage(e.fstype, e.source); ok {
-		return Kernel, true
-	}
-	if e.fstype == "erofs" && loopOfOurs(e.source) {
-		return Kernel, true
-	}
-	return FUSE, e.fstype == "fuse."+fusefs.Subtype
+	info, ok := e.info()
+	return info.Mode, ok
 }
 
-// loopOfOurs reports whether source is a loop device over a metadata image.
-func loopOfOurs(source string) bool {
+// loopFile returns the file under the loop device source, which may be gone.
+func loopFile(source string) (string, bool) {
 	name, ok := strings.CutPrefix(source, "/dev/loop")
 	if !ok || strings.ContainsAny(name, "/.") {
-		return false
+		return "", false
 	}
 	back, err := os.ReadFile("/sys/block/loop" + name + "/loop/backing_file")
-	if err != nil {
-		return false
-	}
-	_, ok = kernel.IsImage("erofs", strings.TrimSuffix(string(back), "\n"))
-	return ok
+	return strings.TrimSuffix(strings.TrimSuffix(string(back), "\n"), " (deleted)"), err == nil
 }
 
 // topAt returns what is mounted at dir, the last of several.
@@ -124,15 +117,18 @@ func parseTable(r io.Reader) ([]entry, error) {
 		if !ok || len(before) < 6 || len(after) < 2 {
 			return nil, fmt.Errorf("mount table: cannot read line %q", lines.Text())
 		}
+		var id uint64
 		var major, minor uint32
-		if _, err := fmt.Sscanf(before[2], "%d:%d", &major, &minor); err != nil {
+		if _, err := fmt.Sscanf(before[0]+" "+before[2], "%d %d:%d", &id, &major, &minor); err != nil {
 			return nil, fmt.Errorf("mount table: cannot read line %q", lines.Text())
 		}
 		table = append(table, entry{
-			dir:    unescape(before[4]),
-			dev:    unix.Mkdev(major, minor),
-			fstype: unescape(after[0]),
-			source: unescape(after[1]),
+			id:      id,
+			dir:     unescape(before[4]),
+			dev:     unix.Mkdev(major, minor),
+			fstype:  unescape(after[0]),
+			source:  unescape(after[1]),
+			options: strings.Join(after[2:], " "),
 		})
 	}
 	if err := lines.Err(); err != nil {

@@ -19,10 +19,10 @@ func TestParseTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []entry{
-		{"/", unix.Mkdev(254, 0), "ext4", "/dev/root"},
-		{"/mnt\ta\\b", unix.Mkdev(0, 32), "fuse.zosfs", "https://hub/a b,c:1"},
-		{"/mnt", unix.Mkdev(0, 33), "overlay", "none"},
-		{"/mnt", unix.Mkdev(0, 34), "tmpfs", ""},
+		{22, "/", unix.Mkdev(254, 0), "ext4", "/dev/root", "rw,discard"},
+		{36, "/mnt\ta\\b", unix.Mkdev(0, 32), "fuse.zosfs", "https://hub/a b,c:1", "ro,user_id=0"},
+		{37, "/mnt", unix.Mkdev(0, 33), "overlay", "none", "rw,lowerdir=/a - b"},
+		{38, "/mnt", unix.Mkdev(0, 34), "tmpfs", "", "rw"},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(entry{})); diff != "" {
 		t.Errorf("table (-want +got):\n%s", diff)
@@ -36,7 +36,7 @@ func TestParseTable(t *testing.T) {
 }
 
 func TestParseTableBad(t *testing.T) {
-	for _, line := range []string{"x", "1 2 3 4 5 6 7 8", "1 2 3 - ext4 /dev/root rw", "1 2 3:4 / / rw -", " - ", "1 2 x:4 / / rw - ext4 /dev/root rw"} {
+	for _, line := range []string{"x", "1 2 3 4 5 6 7 8", "1 2 3 - ext4 /dev/root rw", "1 2 3:4 / / rw -", " - ", "1 2 x:4 / / rw - ext4 /dev/root rw", "x 2 3:4 / / rw - ext4 /dev/root rw"} {
 		if got, err := parseTable(strings.NewReader(line + "\n")); err == nil {
 			t.Errorf("parseTable(%q) = %v, want an error", line, got)
 		}
