@@ -28,12 +28,17 @@ func (s *service) recover(ctx context.Context) {
 		err = nil // its mounts can be made again
 	}
 	if data == nil {
-		if data, err = os.ReadFile(s.dirs.mounts()); errors.Is(err, fs.ErrNotExist) {
+		data, err = os.ReadFile(s.dirs.mounts())
+		switch {
+		case !errors.Is(err, fs.ErrNotExist):
+		case !kept:
 			return
+		default: // it ended before its first mount, but the kernel waits for answers
+			err = nil
 		}
 	}
 	var all []savedMount
-	if err == nil {
+	if err == nil && data != nil {
 		all, err = parseSaved(data)
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +15,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/internal/credentials"
 	"github.com/zosfs/zosfs/internal/keeper"
 	"github.com/zosfs/zosfs/internal/testenv"
@@ -456,6 +459,49 @@ func TestKeepMounts(t *testing.T) {
 	}
 	check(t, tree, dir)
 	s.stop(c)
+}
+
+// TestKilledBeforeFirstMount kills a service whose first mount in mode kernel has failed: the next
+// one has a connection to the kernel to answer, and no table of mounts.
+func TestKilledBeforeFirstMount(t *testing.T) {
+	testenv.NoLeaks(t)
+	s := newSite(t)
+	tree, dir := grow(t, 66), point(t)
+	ref := s.publish(tree, "first")
+	full := filepath.Join(s.dirs.Cache, "metadata")
+	tmpfs(t, full, "size=8k")
+	c := s.start(0)
+	request := node.MountRequest{Ref: ref, Dir: dir, Mode: "kernel", Token: s.token}
+	if _, err := c.Mount(t.Context(), request); !errors.Is(err, errs.ErrFull) {
+		t.Fatalf("Mount with a full disk = %v, want %v", err, errs.ErrFull)
+	}
+	s.findKeeper()
+	c.kill()
+	if err := errors.Join(unix.Unmount(full, unix.MNT_DETACH), s.dropTables()); err != nil {
+		t.Fatal(err)
+	}
+	c = s.start(0)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // it used to hang
+	defer cancel()
+	if _, err := c.Mount(ctx, request); err != nil {
+		t.Fatalf("Mount after that = %v", err)
+	}
+	check(t, tree, dir)
+	s.mounts(c, 1)
+	s.stop(c)
+}
+
+// dropTables makes it so that the killed service had saved no table of mounts yet.
+func (s *site) dropTables() error {
+	err := os.Remove(filepath.Join(s.dirs.State, "mounts.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	k, kerr := keeper.Dial(s.t.Context(), filepath.Join(s.dirs.State, "keeper", "keeper.sock"))
+	if kerr != nil {
+		return errors.Join(err, kerr)
+	}
+	return errors.Join(err, k.Delete(s.t.Context(), "mounts"), k.Close())
 }
 
 // TestUnmountedMeanwhile has mounts that somebody takes away while no service runs.
