@@ -90,7 +90,7 @@ func (c *comparer) walk() {
 			continue
 		}
 		var name []byte
-		var old, new flist.NodeID
+		var oldID, newID flist.NodeID
 		order := 0
 		switch {
 		case len(f.new) == 0:
@@ -101,13 +101,13 @@ func (c *comparer) walk() {
 			order = bytes.Compare(f.old[0].Name, f.new[0].Name)
 		}
 		if order <= 0 {
-			name, old, f.old = f.old[0].Name, f.old[0].Node, f.old[1:]
+			name, oldID, f.old = f.old[0].Name, f.old[0].Node, f.old[1:]
 		}
 		if order >= 0 {
-			name, new, f.new = f.new[0].Name, f.new[0].Node, f.new[1:]
+			name, newID, f.new = f.new[0].Name, f.new[0].Node, f.new[1:]
 		}
 		c.path = appendName(c.path, name)
-		if !c.node(old, new) {
+		if !c.node(oldID, newID) {
 			return
 		}
 	}
@@ -115,15 +115,15 @@ func (c *comparer) walk() {
 
 // node compares what lies at c.path on both sides, 0 for nothing, and has directories walked
 // next. It reports whether to go on.
-func (c *comparer) node(old, new flist.NodeID) bool {
+func (c *comparer) node(oldID, newID flist.NodeID) bool {
 	var fields Field
-	if old != 0 && new != 0 {
-		fields = c.fields(old, new)
+	if oldID != 0 && newID != 0 {
+		fields = c.fields(oldID, newID)
 	}
-	if (old == 0 || new == 0 || fields != 0) && !c.yield(Change{string(c.path), old, new, fields}) {
+	if (oldID == 0 || newID == 0 || fields != 0) && !c.yield(Change{string(c.path), oldID, newID, fields}) {
 		return false
 	}
-	f := frame{old: entries(c.a, old), new: entries(c.b, new), path: len(c.path)}
+	f := frame{old: entries(c.a, oldID), new: entries(c.b, newID), path: len(c.path)}
 	if len(f.old)+len(f.new) > 0 {
 		c.stack = append(c.stack, f)
 	}
@@ -141,8 +141,8 @@ func entries(r *flist.Reader, id flist.NodeID) []flist.Entry {
 	return slices.Collect(r.Dir(id))
 }
 
-func (c *comparer) fields(old, new flist.NodeID) (f Field) {
-	x, y := c.a.Node(old), c.b.Node(new)
+func (c *comparer) fields(oldID, newID flist.NodeID) (f Field) {
+	x, y := c.a.Node(oldID), c.b.Node(newID)
 	if x.Type() != y.Type() {
 		return Type
 	}
@@ -158,7 +158,7 @@ func (c *comparer) fields(old, new flist.NodeID) (f Field) {
 	set(Xattrs, !c.sameXattrs(x.Xattrs, y.Xattrs))
 	set(Target, !bytes.Equal(x.Target, y.Target))
 	set(Device, x.Rdev != y.Rdev)
-	set(Links, x.Type() != flist.ModeDir && (x.Nlink != y.Nlink || c.first[0][old] != c.first[1][new]))
+	set(Links, x.Type() != flist.ModeDir && (x.Nlink != y.Nlink || c.first[0][oldID] != c.first[1][newID]))
 	return f
 }
 
