@@ -2,6 +2,7 @@ package remote
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -37,6 +38,15 @@ func (e *Error) Error() string {
 
 // Unwrap returns the kind of failure, nil if it is none of them.
 func (e *Error) Unwrap() error { return e.Code.Kind() }
+
+// blame says which token was refused, where the caller gave it a name.
+func (c *Client) blame(err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if ok && e.Code == api.CodeUnauthenticated && c.opts.Token != "" && c.opts.TokenName != "" {
+		e.Message, e.Hint = c.opts.TokenName+" was refused: it is not valid, has expired or was revoked", ""
+	}
+	return err
+}
 
 // refusal makes an error of an answer that is not what was wanted, and closes its body.
 func refusal(resp *http.Response) error {

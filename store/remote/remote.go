@@ -27,6 +27,7 @@ import (
 type Options struct {
 	URL       string        // http or https, of the hub's root; without user, query and fragment
 	Token     string        // "" for what everybody may do
+	TokenName string        // what to call the token when it is refused, such as "the token in ZOSFS_TOKEN"; "" leaves that to the hub
 	HTTP      *http.Client  // default: one of its own with connections kept alive. Its redirect policy is not used
 	UserAgent string        // default "zosfs"
 	Stall     time.Duration // longest wait for the next byte, of an answer or to be taken; default 30 s

@@ -53,11 +53,14 @@ func (c *Client) do(parent context.Context, k call, want ...int) (*answer, error
 			b := &body{ReadCloser: resp.Body, w: w, cancelled: parent.Err}
 			return &answer{resp.StatusCode, resp.Header, resp.ContentLength, b}, nil
 		}
-		err = refusal(resp)
-	} else {
-		err = network(parent, ctx, err)
+		err = c.blame(refusal(resp))
+	} else if err = network(parent, ctx, err); silent(err) {
+		err = &UnreachableError{Hub: c.base.Host, Err: err}
 	}
 	w.stop()
+	if _, ok := errors.AsType[*UnreachableError](err); ok {
+		return nil, err
+	}
 	return nil, fmt.Errorf("hub %s: %w", c.base.Host, err)
 }
 
