@@ -30,7 +30,8 @@ func (f *fetcher) resolve(ctx context.Context, r Ref) (_ Ref, stale bool, err er
 		return r, false, nil
 	}
 	known, kerr := f.keep.digest(r)
-	why := errors.New("asked to stay offline")
+	var why error
+	begin := time.Now()
 	if f.hub != nil {
 		limit := time.Duration(0)
 		if kerr == nil {
@@ -44,8 +45,11 @@ func (f *fetcher) resolve(ctx context.Context, r Ref) (_ Ref, stale bool, err er
 		}
 		why = err
 	}
-	if kerr != nil {
-		return r, false, fmt.Errorf("%w: %w, and %w", errs.ErrUnavailable, why, notFound(kerr))
+	switch {
+	case kerr != nil && f.hub == nil:
+		return r, false, fmt.Errorf("%w, and asked to stay offline", kerr)
+	case kerr != nil:
+		return r, false, fmt.Errorf("%w; %w", waited(why, begin), notFound(kerr))
 	}
 	if r.Digest = known; f.hub == nil {
 		return r, false, nil
@@ -73,6 +77,14 @@ func (f *fetcher) ask(parent context.Context, r Ref, limit time.Duration) (flist
 	return flist.Digest(t.Flist.Digest), err
 }
 
+// waited says how long a hub was waited for, without what was asked of it.
+func waited(err error, begin time.Time) error {
+	if u, ok := errors.AsType[*remote.UnreachableError](err); ok {
+		err = u
+	}
+	return fmt.Errorf("%w (waited %v)", err, time.Since(begin).Round(100*time.Millisecond))
+}
+
 // notFound takes the kind from an error: that something is not kept here does not mean that
 // it does not exist.
 func notFound(err error) error { return errors.New(err.Error()) }
@@ -84,9 +96,13 @@ func (f *fetcher) open(ctx context.Context, r Ref) (*flist.Reader, error) {
 		return reader, err
 	}
 	if f.hub == nil {
-		return nil, fmt.Errorf("%w: asked to stay offline, and %w", errs.ErrUnavailable, notFound(err))
+		return nil, fmt.Errorf("%w, and asked to stay offline", err)
 	}
+	begin := time.Now()
 	if err := f.fetch(ctx, r); err != nil {
+		if errors.Is(err, errs.ErrUnavailable) {
+			err = waited(err, begin)
+		}
 		return nil, err
 	}
 	reader, err = f.keep.open(r.Digest)

@@ -66,7 +66,7 @@ func (k keep) flistFile(d flist.Digest) string {
 func (k keep) digest(r Ref) (flist.Digest, error) {
 	p, err := os.ReadFile(filepath.Join(k.refs(), r.tagFile()))
 	if errors.Is(err, fs.ErrNotExist) {
-		return flist.Digest{}, fmt.Errorf("%v was never opened here: %w", r, errs.ErrNotFound)
+		return flist.Digest{}, errs.Textf(errs.ErrNotFound, "%s/%s:%s was never opened here", r.Owner, r.Name, r.Tag)
 	}
 	if err != nil {
 		return flist.Digest{}, fmt.Errorf("look up %v: %w", r, err)
@@ -104,7 +104,7 @@ func (k keep) open(d flist.Digest) (*flist.Reader, error) {
 	path := k.flistFile(d)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("flist %v is not kept here: %w", d, errs.ErrNotFound)
+		return nil, errs.Textf(errs.ErrNotFound, "flist %v is not kept here", d)
 	}
 	if err != nil {
 		return nil, err
@@ -136,7 +136,11 @@ func used(path string) {
 // fs.ErrNotExist would speak of a path in an image.
 func (k keep) openPath(path string) (*flist.Reader, error) {
 	// What is wrong with the file is for flist.Open to say; a pipe can be read only once.
-	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() <= maxFlist {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		return nil, errs.Textf(errs.ErrFormat, "%s is a directory, not an flist", path)
+	}
+	if err == nil && info.Mode().IsRegular() && info.Size() <= maxFlist {
 		if d, err := digest(path); err == nil {
 			if r := k.openChecked(d); r != nil {
 				return r, nil
@@ -146,7 +150,7 @@ func (k keep) openPath(path string) (*flist.Reader, error) {
 	r, err := flist.Open(path, flist.OpenOptions{TempDir: k.flists()})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("no such file: %w", errs.ErrNotFound)
+		return nil, errs.Textf(errs.ErrNotFound, "%s: no such file", path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w: %w", errs.ErrDenied, err)
 	case err != nil:

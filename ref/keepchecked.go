@@ -2,7 +2,6 @@ package ref
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 
@@ -66,5 +65,5 @@ func (k keep) openPathAs(path string, want flist.Digest) (*flist.Reader, error) 
 	if err != nil || want.IsZero() || r.Digest() == want {
 		return r, err
 	}
-	return nil, errors.Join(fmt.Errorf("it is the flist %v by now, and of %v no copy is kept: %w", r.Digest(), want, errs.ErrNotFound), r.Close())
+	return nil, errors.Join(errs.Textf(errs.ErrNotFound, "%s: it is the flist %v by now, and of %v no copy is kept", path, r.Digest(), want), r.Close())
 }

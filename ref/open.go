@@ -53,13 +53,13 @@ type Opened struct {
 // Client returns a client of the hub of r, with the token of the user for it, for a user who
 // named the hub. The caller closes it.
 func Client(r Ref, creds *credentials.File) (*remote.Client, error) {
-	return remote.New(remote.Options{URL: r.Hub, Token: creds.Token(r.Hub)})
+	return remote.New(remote.Options{URL: r.Hub, Token: creds.Token(r.Hub), TokenName: creds.TokenName(r.Hub)})
 }
 
 // Open opens the flist that r names, fetching it where it is not kept, and its sources. That
-// the hub knows no such flist is errs.ErrNotFound, that it is out of reach, with nothing kept,
-// errs.ErrUnavailable; bytes that are not what their digest says are errs.ErrCorrupt. The
-// caller closes the Opened.
+// the hub knows no such flist, or nothing of it is kept and Offline set, is errs.ErrNotFound, that
+// the hub is out of reach, with nothing kept, errs.ErrUnavailable; bytes that are not what their
+// digest says are errs.ErrCorrupt. The caller closes the Opened.
 func Open(ctx context.Context, r Ref, o Options) (_ *Opened, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -76,9 +76,17 @@ func Open(ctx context.Context, r Ref, o Options) (_ *Opened, err error) {
 		op.temp = o.Dir
 	}
 	if err := op.open(ctx, policy, o); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %v: %w", r, err), op.Close())
+		return nil, errors.Join(named(r, err), op.Close())
 	}
 	return op, nil
+}
+
+// named says what could not be opened, unless err says so itself.
+func named(r Ref, err error) error {
+	if _, ok := errors.AsType[*remote.UnreachableError](err); ok || r.IsPath() {
+		return err
+	}
+	return fmt.Errorf("open %v: %w", r, err)
 }
 
 func (op *Opened) open(ctx context.Context, policy *all.Policy, o Options) error {
@@ -108,7 +116,9 @@ func (op *Opened) fetch(ctx context.Context, keep keep, policy *all.Policy, o Op
 	if !o.Offline {
 		client := policy.Client()
 		defer client.CloseIdleConnections()
-		f.hub, err = remote.New(remote.Options{URL: op.Ref.Hub, Token: o.Credentials.Token(op.Ref.Hub), HTTP: client})
+		f.hub, err = remote.New(remote.Options{
+			URL: op.Ref.Hub, Token: o.Credentials.Token(op.Ref.Hub), TokenName: o.Credentials.TokenName(op.Ref.Hub), HTTP: client,
+		})
 		if err != nil {
 			return err
 		}

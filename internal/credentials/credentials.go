@@ -302,6 +302,15 @@ func (f *File) Token(hub string) string {
 	return ""
 }
 
+// TokenName says what to call the token for hub when it is refused: "the token in ZOSFS_TOKEN",
+// or "" for one of the file, or none.
+func (f *File) TokenName(hub string) string {
+	if f == nil || f.envToken == "" || f.Token(hub) != f.envToken {
+		return ""
+	}
+	return "the token in " + EnvToken
+}
+
 // Known returns the token for a hub that somebody else named, such as the author of an flist:
 // one that the user has for just this hub, "" if there is none.
 func (f *File) Known(hub string) string {

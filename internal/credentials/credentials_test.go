@@ -280,3 +280,34 @@ func FuzzHub(f *testing.F) {
 		}
 	})
 }
+
+func TestTokenName(t *testing.T) {
+	t.Setenv(EnvFile, filepath.Join(t.TempDir(), "c.json"))
+	t.Setenv(EnvHub, "https://default.example")
+	t.Setenv(EnvToken, "from-env")
+	f, err := Load()
+	if err == nil {
+		err = f.Set("https://other.example", "from-file")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, err := f.With("https://default.example", "given")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		f         *File
+		hub, want string
+	}{
+		{f, "https://default.example", "the token in ZOSFS_TOKEN"},
+		{f, "https://other.example", ""},
+		{f, "https://nobody.example", ""},
+		{given, "https://default.example", ""},
+		{nil, "https://default.example", ""},
+	} {
+		if got := c.f.TokenName(c.hub); got != c.want {
+			t.Errorf("TokenName(%s) = %q, want %q", c.hub, got, c.want)
+		}
+	}
+}
