@@ -194,8 +194,8 @@ func TestOffline(t *testing.T) {
 		t.Errorf("offline: %d requests to the hub, %+v", n-asked, info)
 	}
 	_, err = s.Mount(t.Context(), node.MountRequest{Ref: w.url + "/acme/never:1", Dir: point(t), Offline: true})
-	if !errors.Is(err, errs.ErrUnavailable) || errors.Is(err, errs.ErrNotFound) {
-		t.Errorf("offline mount of what was never here = %v, want %v", err, errs.ErrUnavailable)
+	if !errors.Is(err, errs.ErrNotFound) || errors.Is(err, errs.ErrUnavailable) {
+		t.Errorf("offline mount of what was never here = %v, want %v", err, errs.ErrNotFound)
 	}
 }
 
