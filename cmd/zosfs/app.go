@@ -113,6 +113,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.packCmd(), a.unpackCmd(), a.mountCmd(), a.umountCmd(), a.statusCmd(),
 		a.lsCmd(), a.treeCmd(), a.findCmd(), a.statCmd(), a.catCmd(), a.inspectCmd(), a.verifyCmd(),
+		a.diffCmd(), a.duCmd(), a.mergeCmd(),
 		a.cacheCmd(), a.loginCmd(), a.logoutCmd(), a.hubCmd(), a.nodeCmd(), a.versionCmd(),
 	)
 	a.watch(root)

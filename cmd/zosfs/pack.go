@@ -116,11 +116,7 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 	if err := mayWrite(ctx, client, r); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(a.dirs.Cache, 0o700); err != nil {
-		return err
-	}
-	a.sweep()
-	tmp, err := os.MkdirTemp(a.dirs.Cache, packTemp)
+	tmp, err := a.tempDir()
 	if err != nil {
 		return err
 	}
@@ -130,13 +126,8 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(out)
-	if err != nil {
+	if err := publish(ctx, client, r, out); err != nil {
 		return err
-	}
-	defer closing(f, &err)
-	if _, err := client.Publish(ctx, r.Owner, r.Name, r.Tag, f, res.FlistSize); err != nil {
-		return fmt.Errorf("publish %s: %w", r, err)
 	}
 	if o.public {
 		if err := client.SetPublic(ctx, r.Owner, r.Name, true); err != nil {
@@ -151,6 +142,32 @@ func (a *app) packToHub(ctx context.Context, source string, r ref.Ref, o packOpt
 const packHeap = 96 << 20
 
 const packTemp = "pack-" // begins the names of our temporary directories in the cache
+
+// tempDir makes a directory for what a command makes before it is sent. The caller removes it.
+func (a *app) tempDir() (string, error) {
+	if err := os.MkdirAll(a.dirs.Cache, 0o700); err != nil {
+		return "", err
+	}
+	a.sweep()
+	return os.MkdirTemp(a.dirs.Cache, packTemp)
+}
+
+// publish makes the flist in the file path what r names on its hub.
+func publish(ctx context.Context, client *remote.Client, r ref.Ref, path string) (err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer closing(f, &err)
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := client.Publish(ctx, r.Owner, r.Name, r.Tag, f, fi.Size()); err != nil {
+		return fmt.Errorf("publish %s: %w", r, err)
+	}
+	return nil
+}
 
 // sweep removes what packs that were killed more than a day ago have left.
 func (a *app) sweep() {
