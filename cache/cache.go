@@ -41,6 +41,9 @@ type Options struct {
 	// Memory is how many bytes of recently stored plaintext are kept in memory too; 0 means
 	// 8 MiB, less than 0 none.
 	Memory int64
+	// ReadOnly makes a reader for good, which writes nothing, makes no directory, and takes no
+	// writer's place; where there is no cache, it holds nothing.
+	ReadOnly bool
 }
 
 func (o Options) withDefaults() Options {
@@ -110,6 +113,13 @@ func Open(dir string, o Options) (*Cache, error) {
 	}
 	c.recent = newMemory(c.opts.Memory)
 	c.flights.m = map[chunk.Digest]*flight{}
+	if o.ReadOnly {
+		c.readOnly.Store(true)
+		if err := c.load(); err != nil {
+			return nil, errors.Join(fmt.Errorf("open cache %s: %w", dir, err), c.Close())
+		}
+		return c, nil
+	}
 	for _, d := range []string{c.dir, c.pinDir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open cache: %w", err)

@@ -69,6 +69,7 @@
 //
 // One process writes. [Open] in a second one gives a reader: it finds what the writer has
 // stored so far, keeps what it downloads in memory alone, and takes over when it has
-// something to store and the writer is gone. The writer evicts without asking; a reader's
+// something to store and the writer is gone, unless it was to be one for good
+// ([Options].ReadOnly). The writer evicts without asking; a reader's
 // descriptors stay valid, find the file empty, and that is a miss.
 package cache

@@ -174,7 +174,8 @@ func (c *Cache) move(l live) error {
 
 // Prune evicts the oldest chunks that are not pinned until the files take at most target
 // bytes, or only pinned chunks are left, and returns by how many bytes that made them
-// smaller. Reads and downloads go on meanwhile. A reader's is ErrReadOnly.
+// smaller. Of the last segment to go stays what fits, what was read of late first. Reads and
+// downloads go on meanwhile. A reader's is ErrReadOnly.
 func (c *Cache) Prune(ctx context.Context, target int64) (freed int64, err error) {
 	if err := c.takeToWrite(ctx); err != nil {
 		return 0, err
@@ -199,11 +200,32 @@ func (c *Cache) Prune(ctx context.Context, target int64) (freed int64, err error
 			c.pass(all)
 			continue
 		}
-		if err = c.evict(all, func(live) bool { return false }); err != nil {
+		if err = c.evict(all, fitting(all, target-(c.bytes.Load()-c.order[0].size.Load()))); err != nil {
 			break
 		}
 	}
 	return max(before-c.bytes.Load(), 0), err
+}
+
+// fitting chooses from the records of a segment that goes what can stay in room bytes of a new
+// one: what is pinned in any case, then what is hot, then the latest.
+func fitting(all []live, room int64) func(live) bool {
+	room -= segmentHeaderSize + tableSize(0)
+	for _, l := range all {
+		if l.pinned {
+			room -= l.span + entrySize
+		}
+	}
+	stays := make(map[place]bool)
+	for _, hot := range []bool{true, false} {
+		for _, l := range slices.Backward(all) {
+			if cost := l.span + entrySize; !l.pinned && l.hot() == hot && cost <= room {
+				room -= cost
+				stays[l.at] = true
+			}
+		}
+	}
+	return func(l live) bool { return stays[l.at] }
 }
 
 // takeToWrite takes the turn of a writer that is open.

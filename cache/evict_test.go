@@ -197,8 +197,12 @@ func TestPrune(t *testing.T) {
 	}
 	before := fileBytes(t, dir)
 	freed, err := c.Prune(t.Context(), 30<<10)
-	if got := fileBytes(t, dir); err != nil || freed != before-got || got > 30<<10 || got < 20<<10 {
+	got := fileBytes(t, dir)
+	if err != nil || freed != before-got || got > 30<<10 {
 		t.Errorf("Prune(30 KiB) = %d, %v; %d bytes left of %d", freed, err, got, before)
+	}
+	if got < 29<<10 {
+		t.Errorf("Prune(30 KiB) left %d bytes where a chunk takes 1 KiB", got)
 	}
 	checkBytes(t, c, dir)
 	if !check(t, c, 39, 1000) || check(t, c, 0, 1000) {
@@ -215,6 +219,37 @@ func TestPrune(t *testing.T) {
 	cancel()
 	if _, err := c.Prune(ctx, 0); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("Prune = %v, want nil or context.Canceled", err)
+	}
+}
+
+// TestPruneKeepsWhatFits makes a cache of one segment a little smaller: what was read stays, and
+// of the rest the latest.
+func TestPruneKeepsWhatFits(t *testing.T) {
+	dir := t.TempDir()
+	o := small
+	o.Limit, o.SegmentSize = 1<<20, 128<<10
+	c := open(t, dir, o)
+	for i := range 100 {
+		put(c, i, 1000)
+	}
+	for i := range 5 {
+		check(t, c, i, 1000)
+	}
+	const target = 60 << 10
+	if _, err := c.Prune(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	if n := fileBytes(t, dir); n > target || n < target-2<<10 {
+		t.Errorf("%d bytes after Prune(%d)", n, target)
+	}
+	checkBytes(t, c, dir)
+	got := held(t, c, 100, 1000)
+	if want := append(span(0, 5), span(100-(len(got)-5), 100)...); !cmp.Equal(got, want) {
+		t.Errorf("held %v after Prune, want %v", got, want)
+	}
+	shut(t, c)
+	if again := held(t, open(t, dir, o), 100, 1000); !cmp.Equal(again, got) {
+		t.Errorf("held %v after the next Open, want %v", again, got)
 	}
 }
 

@@ -12,11 +12,12 @@ import (
 
 // load reads the directory into an empty cache.
 func (c *Cache) load() error {
-	if err := c.loadPins(); err != nil {
+	absent := func(err error) bool { return c.opts.ReadOnly && errors.Is(err, fs.ErrNotExist) }
+	if err := c.loadPins(); err != nil && !absent(err) {
 		return err
 	}
 	numbers, err := listSegments(c.dir)
-	if err != nil {
+	if err != nil && !absent(err) {
 		return err
 	}
 	for i, n := range numbers {
@@ -99,6 +100,9 @@ func (c *Cache) forget(all []*segment) {
 
 // promote makes a reader whose writer has gone the writer. The caller has the turn.
 func (c *Cache) promote() bool {
+	if c.opts.ReadOnly {
+		return false
+	}
 	ok, err := c.tryLock()
 	if !ok {
 		if err != nil {

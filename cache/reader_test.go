@@ -155,3 +155,32 @@ func TestReaderTakesOver(t *testing.T) {
 		t.Error("there are two writers")
 	}
 }
+
+// TestReadOnly opens a cache that is not there, then one without a writer: nothing is written.
+func TestReadOnly(t *testing.T) {
+	dir := t.TempDir() + "/cache"
+	o := small
+	o.ReadOnly = true
+	r := open(t, dir, o)
+	put(r, 1, 1000)
+	if s := r.Stats(); !s.ReadOnly || s.Chunks != 0 || s.Bytes != 0 || s.PassedChunks != 1 {
+		t.Errorf("a reader of nothing that got a chunk has %+v", s)
+	}
+	if _, err := r.Prune(t.Context(), 0); !errors.Is(err, cache.ErrReadOnly) {
+		t.Errorf("Prune = %v, want %v", err, cache.ErrReadOnly)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a reader made the directory: %v", err)
+	}
+	w := open(t, dir, small)
+	put(w, 1, 1000)
+	if !check(t, r, 1, 1000) {
+		t.Error("the reader does not see what came after it")
+	}
+	shut(t, w)
+	put(r, 2, 1000)
+	r2 := open(t, dir, o)
+	if !check(t, r2, 1, 1000) || check(t, r2, 2, 1000) {
+		t.Error("a reader for good took the place of the writer")
+	}
+}
