@@ -36,7 +36,7 @@ type placed struct {
 type file struct {
 	ident  ident
 	sparse bool
-	cached *known     // what the pack cache knows; the file is not read then
+	cached *known     // what is known of it; the file is not read then
 	room   buffer     // for a reader: as large as the file
 	parts  chan *part // what is read; the last part says so
 }

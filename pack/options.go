@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/flist"
 	"github.com/zosfs/zosfs/store"
@@ -37,7 +39,11 @@ type Options struct {
 	// Start is when the caller began, by the clock that stamps files. A file that changed
 	// less than 100 ms before, or later, is not kept in the pack cache, since a change after
 	// its reading could carry the same time stamp. Zero: nothing is kept.
-	Start      time.Time
+	Start time.Time
+	// Known, if not nil, tells the content of a file without its being read: by its path,
+	// relative to the root, and what stat says of it. A nil answer is no answer; others are
+	// relied on, if their size is right. It is asked from one goroutine, in walk order.
+	Known      func(path string, st *unix.Stat_t) *Content
 	TempDir    string // of the flist in the making; empty: the directory of the flist
 	Properties map[string]string
 	Sources    []flist.Source
@@ -45,6 +51,20 @@ type Options struct {
 	Count      bool      // walk the tree a second time, beside, to count the totals of Progress
 
 	hook func(event, path string) error // tests watch and break the reading of files with it
+}
+
+// Content is what a file holds. What lies between its chunks is holes.
+type Content struct {
+	Digest chunk.Digest // of all of it
+	Size   int64        // bytes
+	Chunks []Extent     // ascending, as the chunker of the pack would cut them
+}
+
+// Extent is one chunk of a Content.
+type Extent struct {
+	Offset int64 // in the file
+	Size   uint32
+	Digest chunk.Digest
 }
 
 func (o Options) withDefaults(out string) (Options, error) {
@@ -84,7 +104,7 @@ type Result struct {
 	FlistSize   int64            `json:"flist_size"`    // bytes of the flist as shipped
 	BytesRead   int64            `json:"bytes_read"`    // of file content
 	BytesDedup  int64            `json:"bytes_dedup"`   // plaintext that was not sent, because the store or this tree had it
-	FromCache   int64            `json:"from_cache"`    // files that were not read, thanks to the pack cache
+	FromCache   int64            `json:"from_cache"`    // files that were not read, since their content is known
 	ChunksNew   int64            `json:"chunks_new"`    // distinct chunks that were stored
 	ChunksKnown int64            `json:"chunks_known"`  // distinct chunks that the store had; with ChunksNew, all of the tree
 	ChunksCopy  int64            `json:"chunks_copied"` // of both, those stored again to keep a file together

@@ -137,10 +137,16 @@ func (w *walker) describe(it *item, fd int) (err error) {
 	return err
 }
 
-// content sees to it that the parts of a regular file come, unless the cache knows it.
+// content sees to it that the parts of a regular file come, unless it is known.
 func (w *walker) content(ctx context.Context, it *item, st *unix.Stat_t) error {
 	f := &file{ident: identOf(st), sparse: isSparse(st)}
 	it.file = f
+	if w.o.Known != nil {
+		if c := w.o.Known(it.path(), st); c != nil && c.Size == f.ident.size && len(c.Chunks) <= maxKnown {
+			f.cached = c.known()
+			return nil
+		}
+	}
 	if w.cache != nil && !w.cacheOff.Load() {
 		if f.cached = w.cache.find(it.name, f.ident); f.cached != nil {
 			return nil
@@ -156,6 +162,15 @@ func (w *walker) content(ctx context.Context, it *item, st *unix.Stat_t) error {
 		return err
 	}
 	return send(ctx, w.small, it)
+}
+
+// known returns c as the pack cache has it.
+func (c *Content) known() *known {
+	k := &known{digest: c.Digest, pieces: make([]piece, len(c.Chunks))}
+	for i, e := range c.Chunks {
+		k.pieces[i] = piece{off: e.Offset, size: e.Size, digest: e.Digest}
+	}
+	return k
 }
 
 // judge records what became of the entry at path, and returns the error if it ends the pack.
