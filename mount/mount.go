@@ -135,7 +135,7 @@ func Unmount(ctx context.Context, dir string, lazy bool) error {
 		_, ok = top.mode()
 	}
 	if !ok {
-		return fmt.Errorf("unmount %s: no mount of zosfs there: %w", dir, fs.ErrNotExist)
+		return errs.Textf(fs.ErrNotExist, "unmount %s: no mount of zosfs there", dir)
 	}
 	return fusefs.Unmount(ctx, dir, lazy)
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zosfs/zosfs/errs"
 )
 
 // checkPoint returns dir as the mount table names it, if a mount can go there.
@@ -35,8 +37,12 @@ func checkPoint(dir string) (string, error) {
 		return "", err
 	}
 	if top, ok := topAt(table, dir); ok {
-		if _, ours := top.mode(); ours {
-			return "", fmt.Errorf("mount point %s: shows %s already, take it away first (zosfs umount %[1]s): %[3]w", dir, top.source, fs.ErrExist)
+		if mode, ours := top.mode(); ours {
+			shows := top.source
+			if mode == Kernel { // its source is a file of ours
+				shows = "an image"
+			}
+			return "", errs.Textf(fs.ErrExist, "mount point %s: shows %s already, take it away first (zosfs umount %[1]s)", dir, shows)
 		}
 	}
 	return dir, nil
