@@ -178,7 +178,7 @@ func (j *hostRunner) obey() error {
 	lines.Scan()
 	switch lines.Text() {
 	case "abandon":
-		j.host.Abandon()
+		j.host.Abandon(context.Background())
 		return nil
 	case "close":
 		var failed []error

@@ -117,13 +117,22 @@ func (h *Host) Close(ctx context.Context) error {
 	return err
 }
 
-// Abandon stops answering without a word: requests, those under way too, wait for the process
-// that takes over. The Host must not be used afterwards.
-func (h *Host) Abandon() {
-	if err := h.content.Abandon(); err != nil {
-		h.o.Log.Error("requests under way fail", "error", err)
+// Abandon stops answering without a word: requests wait for the process that takes over. Those
+// under way are answered first where the kernel could not send them again; what is not when ctx
+// ends fails. The Host must not be used afterwards.
+func (h *Host) Abandon(ctx context.Context) {
+	if err := h.content.Abandon(ctx); err != nil {
+		h.o.Log.Error("the mounts die, as requests under way cannot be left to the next process", "error", err)
 	}
 	h.watch.close()
+}
+
+// Notes returns what a person should know.
+func (h *Host) Notes() []string {
+	if h.content.Resends() {
+		return nil
+	}
+	return []string{"mounts do not survive a kill of the service, only its end in an orderly way: to take over what was under way needs Linux 6.9"}
 }
 
 // mount shows im at dir, which was checked.

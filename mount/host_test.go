@@ -5,11 +5,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/zosfs/zosfs/image"
 	"github.com/zosfs/zosfs/internal/testenv"
 	"github.com/zosfs/zosfs/mount"
+	"github.com/zosfs/zosfs/mount/fusefs"
 	"github.com/zosfs/zosfs/mount/kernel"
 	"github.com/zosfs/zosfs/mount/mounttest"
 )
@@ -76,5 +81,45 @@ func TestReal(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			mounttest.Real(t, func(t *testing.T, im *image.Image) string { return mounted(t, im).Dir() })
 		})
+	}
+}
+
+// TestHostNotes: a kernel that cannot send requests again is told of.
+func TestHostNotes(t *testing.T) {
+	work := testenv.TempDir(t)
+	o := mount.HostOptions{Content: filepath.Join(work, "content"), Images: filepath.Join(work, "images")}
+	testenv.NeedRoot(t)
+	testenv.NeedFUSE(t)
+	testenv.Mounted(t, o.Content)
+	h, err := mount.NewHost(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := h.Connection()
+	fd, err := unix.FcntlInt(uintptr(conn.FD), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Abandon(t.Context())
+	if err := unix.Close(conn.FD); err != nil { // as its process would by its end
+		t.Fatal(err)
+	}
+	old := fusefs.Connection{FD: fd, Init: slices.Clone(conn.Init), Reply: conn.Reply}
+	const flags2 = 40 + 16 // of the kernel's first message
+	clear(old.Init[flags2 : flags2+4])
+	// The mark of a process that has answered everything.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_RDWR|unix.O_NOATIME); err != nil {
+		t.Fatal(err)
+	}
+	second, err := mount.ResumeHost(o, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Serve()
+	if notes := second.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "Linux 6.9") {
+		t.Errorf("Notes = %q, want one that names Linux 6.9", notes)
+	}
+	if err := second.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -185,12 +185,12 @@ func (h *host) save(ctx context.Context, data []byte) error {
 }
 
 // end closes the host; the keeper forgets it, and ends by itself. With left, mounts stay for
-// the next service: no request is answered any more, so that none fails.
+// the next service: no request is taken any more, so that none fails.
 func (h *host) end(ctx context.Context, left bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.host != nil && left && h.keeper != nil {
-		h.host.Abandon()
+		h.host.Abandon(ctx)
 	} else if h.host != nil {
 		if err := h.host.Close(ctx); err != nil {
 			h.log.Warn("content devices stay", "error", err)
@@ -229,10 +229,13 @@ func (h *host) stats() fusefs.Stats {
 func (h *host) notes() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.note == "" {
-		return nil
+	switch {
+	case h.note != "":
+		return []string{h.note}
+	case h.keeper != nil:
+		return h.host.Notes()
 	}
-	return []string{h.note}
+	return nil
 }
 
 func closeItem(i keeper.Item) {

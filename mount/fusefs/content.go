@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -52,10 +51,13 @@ type Content struct {
 	log  *slog.Logger
 	fs   *contentFS
 	conn Connection
-	serv *fuse.Server
+	loop *loop
 	done chan struct{} // closed when the last request is answered
 
-	abandoned atomic.Bool
+	mu        sync.Mutex
+	serving   bool // Serve was called
+	ended     bool // the connection has
+	abandoned bool
 }
 
 // MountContent mounts an empty Content at dir, which needs root, and serves it until
@@ -121,12 +123,21 @@ func attachContent(dir string, o Options) (int, error) {
 
 // Serve begins to answer, once.
 func (c *Content) Serve() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.serving = true
+	if err := setDrained(c.conn.FD, false); err != nil && !c.Resends() {
+		c.log.Error("should this process be killed, requests that it has taken wait for ever", slog.Any("err", err))
+	}
 	go func() {
 		defer close(c.done)
-		c.serv.Serve()
-		if !c.abandoned.Load() {
+		c.loop.run()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.abandoned {
+			c.ended = true
 			c.fs.releaseAll()
-			_ = unix.Close(c.conn.FD) // the server has closed its own
+			_ = unix.Close(c.conn.FD)
 		}
 	}()
 }
@@ -195,16 +206,36 @@ func (c *Content) Unmount(ctx context.Context, lazy bool) error {
 	}
 }
 
-// Abandon lets nothing be answered any more: what is answered from now on goes nowhere, and the
-// process that takes over has the kernel ask again. It is for a process that is about to end, with
-// which the descriptor goes.
-func (c *Content) Abandon() error {
-	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
+// Abandon takes no requests any more: they wait for the process that takes over. It is for a
+// process that is about to end, with which the descriptor goes.
+//
+// Where the kernel sends requests again ([Content.Resends]) those under way wait, too: what is
+// answered from now on goes nowhere. Else Abandon returns when they are answered; what is not
+// when ctx ends gets an error.
+func (c *Content) Abandon(ctx context.Context) error {
+	c.mu.Lock()
+	ended, serving := c.ended, c.serving
+	c.abandoned = !ended
+	c.mu.Unlock()
+	switch {
+	case ended:
+		return nil
+	case c.Resends():
+		c.loop.silent.Store(true)
+		return c.loop.stop()
+	}
+	if err := c.loop.stop(); err != nil {
 		return err
 	}
-	c.abandoned.Store(true)
-	return errors.Join(unix.Dup3(null, c.fs.fd, unix.O_CLOEXEC), unix.Close(null))
+	if serving {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			c.log.Warn("reads under way fail, for they take longer than this process can go on")
+			c.loop.fail()
+		}
+	}
+	return setDrained(c.conn.FD, true)
 }
 
 // Done returns a channel that is closed when the mount has ended and no request is being
@@ -216,7 +247,7 @@ type contentFS struct {
 	readOnly
 	errno func(error) syscall.Errno
 	log   *slog.Logger
-	fd    int
+	fd    int // of the connection
 
 	mu     sync.RWMutex
 	byID   map[uint64]*device
@@ -381,7 +412,7 @@ func (c *contentFS) Read(interrupted <-chan struct{}, in *fuse.ReadIn, p []byte)
 		failed = false
 		c.readBytes.Add(uint64(n))
 		d.counted.readBytes.Add(uint64(n))
-		return fuse.ReadResultData(p), fuse.OK
+		return filled(p), fuse.OK
 	}
 	if err == nil {
 		err = io.ErrUnexpectedEOF
@@ -393,6 +424,15 @@ func (c *contentFS) Read(interrupted <-chan struct{}, in *fuse.ReadIn, p []byte)
 	}
 	return nil, fuse.Status(errno)
 }
+
+// filled is what was read to where the answer is sent from, so that it need not be copied.
+type filled []byte
+
+func (f filled) Bytes([]byte) ([]byte, fuse.Status) { return f, fuse.OK }
+
+func (f filled) Size() int { return len(f) }
+
+func (f filled) Done() {}
 
 // ReadDir lists the devices by name.
 func (c *contentFS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -60,13 +61,12 @@ func (c *Content) begin() error {
 		return fmt.Errorf("begin to serve %s: %w", c.dir, err)
 	}
 	c.conn.Init = buf[:n:n]
-	reply, err := c.negotiate()
-	if err != nil {
+	if c.conn.Reply, err = c.negotiate(); err != nil {
 		return err
 	}
-	c.conn.Reply = reply
-	if _, err := unix.Write(c.conn.FD, reply); err != nil {
-		return errors.Join(fmt.Errorf("begin to serve %s: %w", c.dir, err), c.Abandon())
+	if _, err := unix.Write(c.conn.FD, c.conn.Reply); err != nil {
+		c.loop.close()
+		return fmt.Errorf("begin to serve %s: %w", c.dir, err)
 	}
 	return nil
 }
@@ -80,40 +80,84 @@ func (c *Content) resume() error {
 	if string(reply) != string(c.conn.Reply) {
 		c.log.Warn("this version would have answered the kernel otherwise than the one before; it goes on with what was agreed")
 	}
-	var msg [16]byte
+	switch {
+	case c.Resends():
+	case drained(c.conn.FD):
+		return nil
+	default:
+		c.loop.close()
+		return fmt.Errorf("resume %s: what was under way is lost, for the process before was killed and this kernel does not send it again, as Linux 6.9 does: %w", c.dir, errors.ErrUnsupported)
+	}
+	var msg [outHeader]byte
 	binary.NativeEndian.PutUint32(msg[:], uint32(len(msg)))
-	binary.NativeEndian.PutUint32(msg[4:], notifyResend)
+	binary.NativeEndian.PutUint32(msg[outError:], notifyResend)
 	if _, err := unix.Write(c.conn.FD, msg[:]); err != nil {
 		// A descriptor left open would keep the connection, and all who wait for an answer.
-		return errors.Join(fmt.Errorf("resume %s: ask for open requests: %w", c.dir, err), c.Abandon())
+		c.loop.close()
+		return fmt.Errorf("resume %s: ask for open requests: %w", c.dir, err)
 	}
 	return nil
 }
 
-// negotiate has the protocol server read the kernel's first message from a socket, and then lets
-// the real descriptor take the place of that. It returns the server's answer.
+// negotiate has the protocol server read the kernel's first message. It returns the answer.
 func (c *Content) negotiate() ([]byte, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
-	}
-	defer func() { _ = unix.Close(pair[0]) }()
 	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("begin to serve %s: %w", c.dir, err) }
-	if _, err := unix.Write(pair[0], c.conn.Init); err != nil {
-		return fail(errors.Join(err, unix.Close(pair[1])))
-	}
-	// From here on pair[1] belongs to the server, which closes it, or its finalizer does.
-	if c.serv, err = fuse.NewServer(c.fs, fmt.Sprintf("/dev/fd/%d", pair[1]), contentOptions(c.log)); err != nil {
+	l, err := newLoop(c.fs, c.log, c.conn.FD)
+	if err != nil {
 		return fail(err)
 	}
 	reply := make([]byte, minBuffer)
-	n, err := unix.Read(pair[0], reply)
+	n, status := l.protocol.HandleRequest([][]byte{c.conn.Init}, [][]byte{reply})
+	if n >= outHeader {
+		status = fuse.Status(-int32(binary.NativeEndian.Uint32(reply[outError:])))
+	}
+	if n < outHeader || status != fuse.OK {
+		l.close()
+		return fail(fmt.Errorf("the kernel's message of %d bytes is not understood: %w", len(c.conn.Init), syscall.Errno(status)))
+	}
+	c.loop, c.fs.fd = l, c.conn.FD
+	return reply[:n:n], nil
+}
+
+// Offsets in the kernel's first message (struct fuse_init_in).
+const (
+	initFlags  = inHeader + 12
+	initFlags2 = inHeader + 16
+)
+
+// Resends reports whether this kernel sends requests again that were taken and not answered, so
+// that another process can take over from one that was killed. Else it can only do so from one
+// that has ended with [Content.Abandon].
+func (c *Content) Resends() bool {
+	if len(c.conn.Init) < initFlags2+4 {
+		return false
+	}
+	flags := uint64(binary.NativeEndian.Uint32(c.conn.Init[initFlags:]))
+	if flags&fuse.CAP_INIT_EXT == 0 {
+		return false
+	}
+	flags |= uint64(binary.NativeEndian.Uint32(c.conn.Init[initFlags2:])) << 32
+	return flags&fuse.CAP_HAS_RESEND != 0
+}
+
+// drainedFlag on the open file says that all requests that were taken from it are answered. The
+// open file is what is handed over; to a device the flag means nothing else.
+const drainedFlag = unix.O_NOATIME
+
+func drained(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return err == nil && flags&drainedFlag != 0
+}
+
+func setDrained(fd int, on bool) error {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	if err := unix.Dup3(c.conn.FD, pair[1], unix.O_CLOEXEC); err != nil {
-		return fail(err)
+	flags &^= drainedFlag
+	if on {
+		flags |= drainedFlag
 	}
-	c.fs.fd = pair[1]
-	return reply[:n], nil
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+	return err
 }
