@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -10,24 +11,46 @@ import (
 	"github.com/zosfs/zosfs/mount"
 )
 
-// deadMounts returns mounts of zosfs that nobody serves.
-func (s *service) deadMounts() []mount.Info {
+// deadMounts returns mounts of zosfs that nobody serves, and those of earlier services that could
+// not be made again.
+func (s *service) deadMounts() []DeadMount {
+	dead := []DeadMount{}
+	failed := map[string]savedMount{}
+	for _, v := range s.remains.list() {
+		if v.Failed != "" {
+			failed[v.Dir] = v
+			dead = append(dead, DeadMount{
+				Info: mount.Info{Dir: v.Dir, Source: v.Request.Ref, Mode: v.Mode},
+				Ref:  v.Request.Ref, Reason: v.Failed, Try: remount(v), ours: true,
+			})
+		}
+	}
+	live := map[string]bool{} // what comes or goes meanwhile is none that is dead
+	s.table.places(live)
 	list, err := mount.List()
 	if err != nil {
 		s.log.Warn("dead mounts are not known", "error", err)
-		return nil
+		return dead
 	}
-	live := map[string]bool{}
-	for _, m := range s.table.list() {
-		live[m.dir()] = true
-	}
-	dead := []mount.Info{}
+	s.table.places(live)
 	for _, info := range list {
-		if !live[info.Dir] && !s.dead.answers(info.Dir) {
-			dead = append(dead, info)
+		if _, known := failed[info.Dir]; known || live[info.Dir] {
+			continue
+		}
+		switch {
+		case s.isOurs(info): // names and what is in the page cache can be read, so it is not asked
+			dead = append(dead, DeadMount{Info: info, Reason: "no service knows it, content that was not read yet cannot be read", Try: remountText(info.Dir, "REF"), ours: true})
+		case !s.dead.answers(info.Dir):
+			dead = append(dead, DeadMount{Info: info, Ref: info.Source, Reason: "the service that made it has ended without taking it away", Try: remountText(info.Dir, info.Source)})
 		}
 	}
 	return dead
+}
+
+// isOurs reports whether a service with this state directory has made a mount in mode kernel. Of one
+// through loop devices that cannot be told; it is known to be dead if it is in the table of mounts.
+func (s *service) isOurs(info mount.Info) bool {
+	return info.Mode == mount.Kernel && filepath.Dir(info.Image) == s.dirs.images()
 }
 
 // prober finds out if mounts of others answer. A file system may hold up who asks it for

@@ -8,6 +8,11 @@
 //	lock         held as long as the service runs (flock), with its process id
 //	node.sock    the API, mode 0600
 //	node.log     the log of a service that was started in the background, and node.log.1
+//	mounts.json  the table of mounts for the next service; mounts.json.bad is one that could not
+//	             be read
+//	content      where the content devices are mounted
+//	metadata     a link to the metadata images in Cache
+//	keeper       the socket of the keeper
 //
 // Cache holds what may be lost but is worth keeping: the chunk cache (package cache), flists
 // and what tags pointed to (package ref). Services with different state directories may share
@@ -15,7 +20,7 @@
 //
 // # API
 //
-// JSON over HTTP/1.1 on the socket, for the user that runs the service and for root; the
+// JSON over HTTP/1.1 on the socket (docs/node-api.md has all of it), for the user that runs the service and for root; the
 // peer's user id is taken from the kernel (SO_PEERCRED). Times are RFC 3339, sizes bytes.
 //
 //	GET  /v1/ping     -> Pong
@@ -64,7 +69,8 @@
 // A service that systemd or its like starts takes its socket from it (sd_listen_fds(3)), which
 // must be node.sock in Dirs.State and stays when the service ends; says when it is ready, about
 // to end, and how many mounts it has (sd_notify(3)); and tells the watchdog that it is well, at
-// half the interval, as long as the API answers. The units are in contrib/systemd.
+// half the interval, as long as the API answers, for which all locks that requests need must be
+// free. The units are in contrib/systemd.
 //
 // # Life
 //
@@ -80,7 +86,10 @@
 // both. Mounts in mode fuse are dead then, and reading them fails with ENOTCONN; so are those in
 // mode kernel, with EIO for what is not in the page cache, when the keeper has died as well. The
 // next service takes them away and makes them anew, from mounts.json in the state directory. What
-// it cannot bring back is in its log and status, with what to try.
+// it cannot bring back is left as it is, is in its log and status with the reason and what to try,
+// and is tried again by the service after it. A mount that is about to be made is in the table
+// before it can be seen, so none is forgotten whenever the service dies; one in mode kernel that
+// is in no table that can be read is dead, and told of as such.
 //
 // # Memory
 //
@@ -90,8 +99,14 @@
 //
 // # Concurrency
 //
-// All of the package is safe for concurrent use. The locks are leaves: table.mu, totals.mu,
-// events.mu, prober.mu and memory.mu, not held while anything is mounted, unmounted, read or
-// asked, and logFile.mu, which keeps lines whole and is held while one is written. Under
-// told.mu figures are looked at and events.mu is taken.
+// All of the package is safe for concurrent use. The locks are leaves: table.mu, remains.mu,
+// totals.mu, events.mu, prober.mu, memory.mu and host.mu, not held while anything is mounted,
+// unmounted, read, saved or asked, and logFile.mu, which keeps lines whole and is held while one
+// is written. Under told.mu figures are looked at and events.mu is taken.
+//
+// What must come one after the other has turns, which are held during I/O: service.saving while
+// the table of mounts is saved, and, before or under it, host.turn while the host is made or the
+// keeper is asked. Only who changes the mounts waits for them; status, metrics, events and ping do
+// not. Each answer of the keeper is waited for for a few seconds; one that does not come means that
+// there is no keeper.
 package node

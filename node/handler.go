@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 
 	"github.com/zosfs/zosfs/errs"
 )
@@ -22,6 +22,7 @@ const maxRequest = 1 << 20
 func (s *service) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/ping", answer(s, func(context.Context, struct{}) (Pong, error) {
+		s.passLocks()
 		return Pong{Version: s.opts.Version, PID: os.Getpid()}, nil
 	}))
 	mux.Handle("GET /v1/status", answer(s, func(context.Context, struct{}) (Status, error) { return s.status(), nil }))
@@ -35,6 +36,22 @@ func (s *service) handler() http.Handler {
 		return struct{}{}, fmt.Errorf("no such request: %w", errors.ErrUnsupported)
 	}))
 	return mux
+}
+
+// passLocks takes the locks that requests need, one after the other: a ping of a service in which
+// somebody keeps one gets no answer, so that a watchdog notices. Who has the turn of the host or
+// saves the table may take long, and holds up nobody who only looks.
+func (s *service) passLocks() {
+	for _, l := range []sync.Locker{&s.table.mu, &s.remains.mu, &s.totals.mu, &s.memory.mu, &s.events.mu, &s.host.mu, &s.dead.mu} {
+		pass(l)
+	}
+	s.host.stats()
+	s.cache.Stats()
+}
+
+func pass(l sync.Locker) {
+	l.Lock()
+	defer l.Unlock()
 }
 
 // answer makes a handler of do, which takes the body of a POST. It admits the user of the
@@ -122,8 +139,8 @@ func (s *service) status() Status {
 	return st
 }
 
-// handleUnmount ends a mount of this service. One that it does not have is fs.ErrNotExist: the
-// client looks what else is there, with its own rights.
+// handleUnmount ends a mount of this service, also a dead one of a service before. What it does
+// not know is fs.ErrNotExist: the client looks what else is there, with its own rights.
 func (s *service) handleUnmount(ctx context.Context, r UnmountRequest) (struct{}, error) {
 	if !filepath.IsAbs(r.Dir) {
 		return struct{}{}, fmt.Errorf("mount point %q: want an absolute path: %w", r.Dir, errs.ErrFormat)
@@ -133,7 +150,7 @@ func (s *service) handleUnmount(ctx context.Context, r UnmountRequest) (struct{}
 		m, ok = s.table.at(resolve(r.Dir))
 	}
 	if !ok {
-		return struct{}{}, fmt.Errorf("unmount %s: no mount of this node service there: %w", r.Dir, fs.ErrNotExist)
+		return struct{}{}, s.forget(ctx, r.Dir)
 	}
 	return struct{}{}, s.unmount(ctx, m, r.Lazy)
 }

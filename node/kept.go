@@ -9,6 +9,8 @@ import (
 // Kept reports whether a keeper holds mounts of a service with the directories d, be that alive
 // or not. If it is not, the next service goes on with them.
 func Kept(ctx context.Context, d Dirs) bool {
+	ctx, cancel := context.WithTimeout(ctx, keeperPatience)
+	defer cancel()
 	c, err := keeper.Dial(ctx, d.keeper())
 	if err != nil {
 		return false

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -253,4 +254,35 @@ func testRefuseOwn(t *testing.T, mode mount.Mode) {
 			}
 		})
 	}
+}
+
+// TestLockProgram has a program whose name is hard to find in a list, and gone.
+func TestLockProgram(t *testing.T) {
+	testenv.NeedRoot(t)
+	p, err := os.ReadFile(must(os.Executable()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"plain", "with a blank", "with\na line"} {
+		path := filepath.Join(testenv.TempDir(t), name)
+		if err := os.WriteFile(path, p, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), path)
+		cmd.Env = append(os.Environ(), envChild+"=locked")
+		out, err := cmd.CombinedOutput()
+		_, rest, _ := strings.Cut(string(out), "\nVmLck:")
+		line, _, _ := strings.Cut(rest, "\n")
+		n, aerr := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(line), " kB"))
+		if err := errors.Join(err, aerr); err != nil || n<<10 < len(p)/2 {
+			t.Errorf("%q: %d KiB are locked of a program of %d bytes, %v\n%s", name, n, len(p), err, out)
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -254,8 +255,10 @@ func TestKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(st.Mounts) != 1 || st.Mounts[0].Dir != dir || st.Mounts[0].Mode != mount.FUSE || st.Mounts[0].Ref != ref || len(w.dead(st)) != 0 {
-		t.Errorf("status = %+v, want %s at %s, in mode fuse", st, ref, dir)
+	if len(st.Mounts) != 1 || st.Mounts[0].Dir != dir || st.Mounts[0].Mode != mount.FUSE || st.Mounts[0].Ref != ref || len(w.dead(st)) != 1 {
+		t.Errorf("status = %+v, want %s at %s, in mode fuse, and one that is dead", st, ref, dir)
+	} else if d := w.dead(st)[0]; d.Dir != gone || d.Ref != ref || !strings.Contains(d.Reason, "make the directory first") || !strings.Contains(d.Try, "zosfs mount "+ref+" "+gone) {
+		t.Errorf("dead = %+v, want %s and how to bring it back", d, gone)
 	}
 	check(t, tree, dir)
 	if err := unix.Fstatfs(int(busy.Fd()), new(unix.Statfs_t)); !errors.Is(err, unix.ENOTCONN) {
@@ -338,12 +341,18 @@ func testDeadMount(t *testing.T, table string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dead := w.dead(st); len(dead) != 1 || dead[0] != (mount.Info{Dir: dir, Source: ref, Mode: mount.FUSE}) {
+	if dead := w.dead(st); len(dead) != 1 || dead[0].Info != (mount.Info{Dir: dir, Source: ref, Mode: mount.FUSE}) || dead[0].Reason == "" || !strings.Contains(dead[0].Try, "zosfs mount "+ref+" "+dir) {
 		t.Errorf("dead mounts = %+v, want %s at %s", dead, ref, dir)
 	}
 	wantLog(t, dirs, "a mount is dead", dir)
 	if table != "" {
 		wantLog(t, dirs, "which mounts an earlier service had is not known")
+		if aside, err := os.ReadFile(path + ".bad"); err != nil || string(aside) != table {
+			t.Errorf("the table that could not be read is now %q, %v, want %q", aside, err, table)
+		}
+		if !slices.ContainsFunc(st.Notes, func(n string) bool { return strings.Contains(n, path+".bad") }) {
+			t.Errorf("notes = %q, want where the table is", st.Notes)
+		}
 	}
 	if _, err := c.Mount(t.Context(), request); err == nil || !strings.Contains(err.Error(), "zosfs umount") {
 		t.Errorf("Mount over a dead mount = %v, want it explained", err)

@@ -3,8 +3,10 @@ package node_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -40,6 +42,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	case "locked":
+		if err := locked(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case "hello":
 		fmt.Print(hello)
 	case "panic":
@@ -51,8 +58,26 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serveKernel is a service with a keeper, whose cache has the limit args[0]; with args[1] it
-// leaves its mounts behind when SIGTERM ends it. Or it is that keeper.
+// locked removes the program of the process, locks it in memory and prints how much is locked.
+func locked() error {
+	exe, err := os.Executable()
+	if err == nil {
+		err = os.Remove(exe)
+	}
+	if err == nil {
+		err = node.LockProgram()
+	}
+	if err != nil {
+		return err
+	}
+	p, err := os.ReadFile("/proc/self/status")
+	fmt.Printf("%s", p)
+	return err
+}
+
+// serveKernel is a service with a keeper, whose cache has the limit args[0]; then come what
+// it is to be: "keep" leaves its mounts behind when SIGTERM ends it, "hasty" has little patience
+// with its keeper, "mortal" dies when it has shown a mount. Or it is that keeper.
 func serveKernel(args []string) error {
 	if args[0] == "keeper" {
 		return node.RunKeeperFor(context.Background(), node.DefaultDirs(), time.Second)
@@ -63,5 +88,28 @@ func serveKernel(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
-	return node.Run(ctx, node.Options{CacheLimit: limit, Keeper: []string{"keeper"}, KeepMounts: len(args) > 1})
+	o := node.Options{CacheLimit: limit, Keeper: []string{"keeper"}, KeepMounts: slices.Contains(args, "keep")}
+	if slices.Contains(args, "hasty") {
+		o = o.WithKeeperPatience(2 * time.Second)
+	}
+	if slices.Contains(args, "mortal") {
+		o.Log = slog.New(mortal{slog.DiscardHandler})
+	}
+	return node.Run(ctx, o)
+}
+
+// mortal kills the process when it logs that it has mounted something, which it does before it
+// saves that.
+type mortal struct{ slog.Handler }
+
+func (mortal) Enabled(context.Context, slog.Level) bool { return true }
+
+func (m mortal) WithAttrs([]slog.Attr) slog.Handler { return m }
+
+func (mortal) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "mounted" {
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+		select {}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -58,15 +59,17 @@ func (m *mounted) close() error {
 
 // mount does what r asks for. It is undone where ctx ends before the caller can learn of it.
 func (s *service) mount(ctx context.Context, r MountRequest) (MountInfo, error) {
-	info, err := s.mountAs(ctx, r, flist.Digest{})
+	info, err := s.mountAs(ctx, r, flist.Digest{}, func() error { return nil })
 	if err == nil {
+		s.remains.dropAt(info.Dir) // what was there is not wanted any more
 		s.save(context.WithoutCancel(ctx))
 	}
 	return info, err
 }
 
-// mountAs is mount, of the flist want if that is not zero, whatever the reference leads to.
-func (s *service) mountAs(ctx context.Context, r MountRequest, want flist.Digest) (MountInfo, error) {
+// mountAs is mount, of the flist want if that is not zero, whatever the reference leads to. It
+// calls before when the image is open, and mounts it unless that fails.
+func (s *service) mountAs(ctx context.Context, r MountRequest, want flist.Digest, before func() error) (MountInfo, error) {
 	mode, err := parseMode(r.Mode)
 	if err != nil {
 		return MountInfo{}, err
@@ -92,6 +95,9 @@ func (s *service) mountAs(ctx context.Context, r MountRequest, want flist.Digest
 	m, err := s.open(ctx, name, r, want)
 	if err != nil {
 		return MountInfo{}, err
+	}
+	if err := before(); err != nil {
+		return MountInfo{}, errors.Join(err, m.close())
 	}
 	if err := s.show(ctx, m, dir, mode); err != nil {
 		return MountInfo{}, err
@@ -142,14 +148,35 @@ func (s *service) open(ctx context.Context, name ref.Ref, r MountRequest, want f
 }
 
 // show mounts m at dir and enters it into the table; if it cannot, it gives back what m holds.
+// That it is about to is saved before: a mount that a service could show but not note any more
+// would be in no table.
 func (s *service) show(ctx context.Context, m *mounted, dir string, mode mount.Mode) error {
 	log := s.log.With("ref", m.info.Ref, "dir", dir)
+	announced := false
+	announce := func() {
+		if !announced {
+			announced = true
+			s.table.intend(dir, &savedMount{Request: m.request, Dir: dir, Mode: mode, Digest: m.info.Digest, Since: time.Now(), Pending: true})
+			s.save(context.WithoutCancel(ctx))
+		}
+	}
+	if mode == mount.FUSE || os.Geteuid() != 0 { // else when there is a keeper to be told
+		announce()
+	}
 	var err error
 	m.mount, err = mount.Mount(ctx, m.image, dir, mount.Options{
 		Mode: mode, Source: m.info.Ref, Log: log,
-		Host: func() (*mount.Host, error) { return s.host.get(ctx) },
+		Host: func() (*mount.Host, error) {
+			host, err := s.host.get(ctx)
+			announce()
+			return host, err
+		},
 	})
 	if err != nil {
+		if announced {
+			s.table.intend(dir, nil)
+			s.save(context.WithoutCancel(ctx))
+		}
 		return errors.Join(err, m.close())
 	}
 	m.info.Since = time.Now()

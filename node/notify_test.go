@@ -6,12 +6,16 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/zosfs/zosfs/cache"
 	"github.com/zosfs/zosfs/internal/testenv"
 )
 
@@ -80,6 +84,55 @@ func TestBeat(t *testing.T) {
 		if err != nil || string(p[:n]) != want {
 			t.Errorf("told %q, %v; want %q", p[:n], err, want)
 		}
+	}
+}
+
+// TestPingPassesLocks has a service that hangs, with each lock that requests need: it answers no
+// ping.
+func TestPingPassesLocks(t *testing.T) {
+	testenv.NoLeaks(t)
+	dir := testenv.TempDir(t)
+	c, err := cache.Open(dir, cache.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	s := &service{
+		log: slog.New(slog.DiscardHandler), cache: c, table: newTable(0, nil), remains: newRemains(), totals: newTotals(),
+		memory: newMemory(), events: newEvents(), dead: newProber(), host: newHost(Options{}, nil),
+	}
+	ping := func() chan int {
+		answered := make(chan int, 1)
+		go func() {
+			ctx := context.WithValue(t.Context(), peerKey{}, os.Geteuid())
+			w := httptest.NewRecorder()
+			s.handler().ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/ping", nil))
+			answered <- w.Code
+		}()
+		return answered
+	}
+	for name, l := range map[string]sync.Locker{
+		"table": &s.table.mu, "remains": &s.remains.mu, "totals": &s.totals.mu, "memory": &s.memory.mu, "events": &s.events.mu, "host": &s.host.mu, "dead": &s.dead.mu,
+	} {
+		l.Lock()
+		answered := ping()
+		select {
+		case code := <-answered:
+			t.Errorf("%s: status %d from a service that hangs", name, code)
+			l.Unlock()
+			continue
+		case <-time.After(20 * time.Millisecond):
+		}
+		l.Unlock()
+		if code := <-answered; code != http.StatusOK {
+			t.Errorf("%s: status %d after that", name, code)
+		}
+	}
+	s.host.turn <- struct{}{} // who waits for the keeper is no reason
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	if code := <-ping(); code != http.StatusOK {
+		t.Errorf("status %d while the table is saved", code)
 	}
 }
 

@@ -1,11 +1,12 @@
 package node
 
 import (
-	"bufio"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -33,32 +34,55 @@ func protect(log *slog.Logger) {
 }
 
 // lockProgram keeps those pages of the program in memory that were used once; the rest is not
-// made resident for it.
+// made resident for it. The mappings of the program are those of the file that this function is
+// in, whatever name it has by now.
 func lockProgram() error {
-	exe, err := os.Readlink("/proc/self/exe")
+	p, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return err
 	}
-	f, err := os.Open("/proc/self/maps")
+	parts, err := mappedWith(string(p), uint64(reflect.ValueOf(lockProgram).Pointer()))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		var lo, hi uintptr
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 6 || fields[5] != exe {
-			continue
-		}
-		if _, err := fmt.Sscanf(fields[0], "%x-%x", &lo, &hi); err != nil {
-			return err
-		}
-		if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, lo, hi-lo, unix.MLOCK_ONFAULT); errno != 0 {
+	for _, m := range parts {
+		if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(m.lo), uintptr(m.hi-m.lo), unix.MLOCK_ONFAULT); errno != 0 {
 			return errno
 		}
 	}
-	return lines.Err()
+	return nil
+}
+
+// mapping is [lo, hi) of the addresses of a process, where it has a file.
+type mapping struct {
+	lo, hi uint64
+	file   string // device and inode
+}
+
+// mappedWith returns all mappings of the file that is mapped at addr, from what /proc/PID/maps has.
+func mappedWith(maps string, addr uint64) ([]mapping, error) {
+	var all []mapping
+	file := ""
+	for line := range strings.Lines(maps) {
+		var m mapping
+		var offset uint64
+		var mode, device, inode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s %x %s %s", &m.lo, &m.hi, &mode, &offset, &device, &inode); err != nil {
+			return nil, fmt.Errorf("mappings of the process: line %q: %w", line, err)
+		}
+		if inode == "0" { // no file
+			continue
+		}
+		m.file = device + " " + inode
+		if m.lo <= addr && addr < m.hi {
+			file = m.file
+		}
+		all = append(all, m)
+	}
+	if file == "" {
+		return nil, fmt.Errorf("no mapping of the process is of its program: %w", errProc)
+	}
+	return slices.DeleteFunc(all, func(m mapping) bool { return m.file != file }), nil
 }
 
 // refuseOwn fails if the program or a directory of the service lies on a mount of zosfs: a read

@@ -23,8 +23,10 @@ const savedVersion = 1
 // savedTable is the table of mounts as it outlives a service: in the keeper whole, in the file
 // mounts.json of the state directory without tokens.
 type savedTable struct {
-	Version int          `json:"version"`
-	Mounts  []savedMount `json:"mounts"`
+	Version int `json:"version"`
+	// Seq grows with every table: of two, the one with the larger is true.
+	Seq    uint64       `json:"seq"`
+	Mounts []savedMount `json:"mounts"`
 }
 
 // savedMount is a mount that a later service can take over or make again.
@@ -41,31 +43,42 @@ type savedMount struct {
 	DeviceSize int64       `json:"device_size,omitempty"`
 	// TokenDropped says that the request had a token, which is not kept on disk.
 	TokenDropped bool `json:"token_dropped,omitempty"`
+	// Pending is one in the making, of which the kernel alone knows if it was made. Its Mode is what
+	// was asked for.
+	Pending bool `json:"pending,omitempty"`
+	// Detached is out of sight: who uses it goes on, but it is not made again.
+	Detached bool `json:"detached,omitempty"`
+	// Failed says why it could not be brought back, as far as that was tried.
+	Failed string `json:"failed,omitempty"`
 }
 
 func (d Dirs) mounts() string { return filepath.Join(d.State, "mounts.json") }
 
 func (d Dirs) keeper() string { return filepath.Join(d.State, "keeper", "keeper.sock") }
 
-// save writes the table of mounts for a later service. That it cannot is no failure of what was
-// asked for, but is in the log.
+// save writes the table of mounts for a later service: those that are there, those in the making,
+// and those that could not be brought back. That it cannot is no failure of what was asked for,
+// but is in the log.
 func (s *service) save(ctx context.Context) {
 	s.saving.Lock()
 	defer s.saving.Unlock()
-	t := savedTable{Version: savedVersion, Mounts: []savedMount{}}
+	s.seq++
+	t := savedTable{Version: savedVersion, Seq: s.seq, Mounts: append(s.table.pendingMounts(), s.remains.list()...)}
 	for _, m := range s.table.list() {
-		if !m.isDetached() || m.info.Mode == mount.Kernel {
+		// Who uses one out of sight can go on with the next service if that takes it over.
+		if !m.isDetached() || m.info.Mode == mount.Kernel && (!s.ending() || s.leaving.Load()) {
 			t.Mounts = append(t.Mounts, m.saved())
 		}
 	}
+	stale := true
 	data, err := json.Marshal(t)
 	if err == nil {
-		err = s.host.save(ctx, data)
+		stale, err = s.host.save(ctx, data)
 	}
 	if err != nil {
 		s.log.Warn("the keeper does not know the mounts", "error", err)
 	}
-	if len(t.Mounts) == 0 {
+	if len(t.Mounts) == 0 && !stale {
 		if err := os.Remove(s.dirs.mounts()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.log.Warn("the table of mounts stays", "error", err)
 		}
@@ -73,7 +86,7 @@ func (s *service) save(ctx context.Context) {
 	}
 	for i := range t.Mounts {
 		v := &t.Mounts[i]
-		v.TokenDropped, v.Request.Token = v.Request.Token != "", ""
+		v.TokenDropped, v.Request.Token = v.TokenDropped || v.Request.Token != "", ""
 	}
 	if data, err = json.Marshal(t); err == nil {
 		err = atomicfile.WriteFile(s.dirs.mounts(), data, 0o600)
@@ -84,19 +97,19 @@ func (s *service) save(ctx context.Context) {
 }
 
 func (m *mounted) saved() savedMount {
-	v := savedMount{Request: m.request, Dir: m.info.Dir, Mode: m.info.Mode, Digest: m.info.Digest, Since: m.info.Since}
+	v := savedMount{Request: m.request, Dir: m.info.Dir, Mode: m.info.Mode, Digest: m.info.Digest, Since: m.info.Since, Detached: m.isDetached()}
 	v.Dev, v.Rung, v.DeviceSize = m.mount.Kernel()
 	return v
 }
 
 // parseSaved reads what save has written.
-func parseSaved(data []byte) ([]savedMount, error) {
+func parseSaved(data []byte) (savedTable, error) {
 	var t savedTable
 	if err := json.Unmarshal(data, &t); err != nil {
-		return nil, fmt.Errorf("table of mounts: %w: %w", errs.ErrCorrupt, err)
+		return t, fmt.Errorf("table of mounts: %w: %w", errs.ErrCorrupt, err)
 	}
 	if t.Version != savedVersion {
-		return nil, fmt.Errorf("table of mounts of version %d: %w", t.Version, errs.ErrFormat)
+		return t, fmt.Errorf("table of mounts of version %d: %w", t.Version, errs.ErrFormat)
 	}
-	return t.Mounts, nil
+	return t, nil
 }

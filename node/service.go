@@ -40,6 +40,8 @@ type Options struct {
 	// KeepMounts leaves the mounts to the next service when this one ends in an orderly way,
 	// but for a stop that a client asks for. Until then reads wait.
 	KeepMounts bool
+
+	keeperPatience time.Duration // 0: the default
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -93,7 +95,10 @@ type service struct {
 	poked   <-chan struct{} // something went wrong with a mount
 	totals  *totals
 	host    *host
+	remains *remains
 	saving  sync.Mutex  // held while the table of mounts is saved
+	seq     uint64      // of the table saved last; guarded by saving
+	lost    string      // what is not known of the mounts of services before
 	leaving atomic.Bool // mounts are left to the next service
 	asked   atomic.Bool // a client asked for the end
 }
@@ -139,10 +144,13 @@ func run(parent context.Context, o Options, starter *starter, manager *manager) 
 	s := &service{
 		opts: o, dirs: o.Dirs, log: slog.New(&tap{o.Log.Handler(), poked}), since: time.Now(), stop: stop,
 		table: newTable(o.Idle, stop), dead: newProber(), memory: newMemory(), drained: make(chan struct{}),
-		over: ctx.Done(), manager: manager, events: newEvents(), poked: poked, totals: newTotals(),
+		over: ctx.Done(), manager: manager, events: newEvents(), poked: poked, totals: newTotals(), remains: newRemains(),
 	}
 	defer s.memory.end()
 	defer s.table.end()
+	if os.Geteuid() == 0 { // others have no mounts in mode kernel, and may not
+		protect(s.log)
+	}
 	if err := s.refuseOwn(); err != nil {
 		return err
 	}
@@ -152,7 +160,7 @@ func run(parent context.Context, o Options, starter *starter, manager *manager) 
 	defer func() { err = errors.Join(err, s.cache.Close()) }()
 	s.memory.add(s.cache.Stats().IndexBytes)
 	s.events.add(Event{Type: EventServing}) // before those of mounts that are taken over
-	s.host = &host{dirs: o.Dirs, log: s.log, args: o.Keeper}
+	s.host = newHost(o, s.log)
 	s.recover(ctx)
 	ln, err := manager.listener(o.Dirs)
 	if err == nil && ln == nil {
@@ -173,7 +181,7 @@ func run(parent context.Context, o Options, starter *starter, manager *manager) 
 		s.log.Warn(note)
 	}
 	for _, m := range s.deadMounts() {
-		s.log.Warn("a mount is dead: the service that made it has ended without taking it away; unmount it, then mount it again", "dir", m.Dir, "ref", m.Source)
+		s.log.Warn("a mount is dead", "dir", m.Dir, "mode", m.Mode, "source", m.Source, "reason", m.Reason, "try", m.Try)
 	}
 	starter.ready()
 	manager.tell(s.log, "READY=1")
@@ -211,11 +219,17 @@ func (s *service) end(ctx context.Context, srv *http.Server) {
 	defer cancel()
 	s.stop()
 	s.table.end()
-	s.leaving.Store(s.opts.KeepMounts && !s.asked.Load() && s.host.keeps())
-	if s.leaving.Load() {
+	keep := s.opts.KeepMounts && !s.asked.Load()
+	if s.leaving.Store(keep && s.host.keeps()); s.leaving.Load() {
 		s.save(ctx)
-	} else {
+		s.leaving.Store(s.host.keeps()) // the keeper may have ended
+	}
+	if !keep { // else the next service tries again
+		s.forgetAll(ctx)
+	}
+	if !s.leaving.Load() {
 		s.unmountAll(ctx)
+		s.save(ctx)
 	}
 	s.host.end(ctx, s.leaving.Load())
 	close(s.drained)
@@ -268,6 +282,9 @@ func (s *service) notes() []string {
 	notes := []string{}
 	if s.cache.Stats().ReadOnly {
 		notes = append(notes, "another process writes the cache in "+s.dirs.Cache+": it is read, and what is fetched here is kept in memory alone")
+	}
+	if s.lost != "" {
+		notes = append(notes, s.lost)
 	}
 	notes = append(notes, s.host.notes()...)
 	if note := descriptorNote(); note != "" {

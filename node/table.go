@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,13 +17,13 @@ type table struct {
 
 	mu      sync.Mutex
 	mounts  map[*mounted]struct{}
-	pending map[string]struct{} // mount points of mounts in the making
-	ending  bool                // nothing is added any more
-	timer   *time.Timer         // runs while the table is empty and idle is set
+	pending map[string]*savedMount // by mount point, in the making; nil until the image is open
+	ending  bool                   // nothing is added any more
+	timer   *time.Timer            // runs while the table is empty and idle is set
 }
 
 func newTable(idle time.Duration, onEnd func()) *table {
-	t := &table{idle: idle, onEnd: onEnd, mounts: map[*mounted]struct{}{}, pending: map[string]struct{}{}}
+	t := &table{idle: idle, onEnd: onEnd, mounts: map[*mounted]struct{}{}, pending: map[string]*savedMount{}}
 	if idle > 0 {
 		t.timer = time.AfterFunc(idle, t.expire)
 	}
@@ -60,7 +61,7 @@ func (t *table) reserve(dir string) error {
 	if _, taken := t.pending[dir]; taken {
 		return fmt.Errorf("mount point %s: something is being mounted there just now: %w", dir, fs.ErrExist)
 	}
-	t.pending[dir] = struct{}{}
+	t.pending[dir] = nil
 	if t.timer != nil {
 		t.timer.Stop()
 	}
@@ -75,11 +76,46 @@ func (t *table) release(dir string) {
 	t.rest()
 }
 
-// add enters a mount whose mount point is reserved.
+// intend notes what is about to be mounted at a mount point that is reserved; nil that it is not.
+func (t *table) intend(dir string, v *savedMount) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pending[dir] = v
+}
+
+// pendingMounts returns what is about to be mounted.
+func (t *table) pendingMounts() []savedMount {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := []savedMount{}
+	for _, dir := range slices.Sorted(maps.Keys(t.pending)) {
+		if v := t.pending[dir]; v != nil {
+			all = append(all, *v)
+		}
+	}
+	return all
+}
+
+// places adds the directories of all mounts, those in the making too.
+func (t *table) places(to map[string]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for m := range t.mounts {
+		to[m.dir()] = true
+	}
+	for dir := range t.pending {
+		to[dir] = true
+	}
+}
+
+// add enters a mount, which is in the making no more.
 func (t *table) add(m *mounted) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.mounts[m] = struct{}{}
+	if _, reserved := t.pending[m.dir()]; reserved {
+		t.pending[m.dir()] = nil
+	}
 }
 
 // remove drops a mount that has ended.

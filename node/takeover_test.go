@@ -174,7 +174,7 @@ func (s *site) stop(c *child) {
 		s.t.Fatal(err)
 	}
 	for _, m := range all {
-		if m.Mode == mount.Kernel && filepath.Dir(m.Source) == filepath.Join(s.dirs.Cache, "metadata") {
+		if m.Mode == mount.Kernel && filepath.Dir(m.Source) == filepath.Join(s.dirs.State, "metadata") {
 			s.t.Errorf("after Stop %s is mounted", m.Dir)
 		}
 	}
@@ -474,6 +474,9 @@ func TestKilledBeforeFirstMount(t *testing.T) {
 	request := node.MountRequest{Ref: ref, Dir: dir, Mode: "kernel", Token: s.token}
 	if _, err := c.Mount(t.Context(), request); !errors.Is(err, errs.ErrFull) {
 		t.Fatalf("Mount with a full disk = %v, want %v", err, errs.ErrFull)
+	}
+	if p, err := os.ReadFile(filepath.Join(s.dirs.State, "mounts.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the table after a mount that failed: %s, %v, want none", p, err)
 	}
 	s.findKeeper()
 	c.kill()

@@ -84,14 +84,24 @@ type MountInfo struct {
 
 // Status tells of a node service.
 type Status struct {
-	Version string       `json:"version"`
-	PID     int          `json:"pid"`
-	Since   time.Time    `json:"since"`
-	Dirs    StatusDirs   `json:"dirs"`
-	Cache   cache.Stats  `json:"cache"`
-	Notes   []string     `json:"notes"`  // what a person should know, such as that the cache is only read
-	Mounts  []MountInfo  `json:"mounts"` // by directory
-	Dead    []mount.Info `json:"dead"`   // mounts of services that have died, or that do not answer
+	Version string      `json:"version"`
+	PID     int         `json:"pid"`
+	Since   time.Time   `json:"since"`
+	Dirs    StatusDirs  `json:"dirs"`
+	Cache   cache.Stats `json:"cache"`
+	Notes   []string    `json:"notes"`  // what a person should know, such as that the cache is only read
+	Mounts  []MountInfo `json:"mounts"` // by directory
+	Dead    []DeadMount `json:"dead"`   // mounts of services that have died, or that do not answer
+}
+
+// DeadMount is a mount that nobody serves.
+type DeadMount struct {
+	mount.Info
+	Ref    string `json:"ref,omitempty"` // of the image, where it is known
+	Reason string `json:"reason"`        // for people
+	Try    string `json:"try"`           // commands that bring it back
+
+	ours bool // of a service with this state directory
 }
 
 // StatusDirs are the directories of the service.

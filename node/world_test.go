@@ -20,7 +20,6 @@ import (
 	"github.com/zosfs/zosfs/internal/credentials"
 	"github.com/zosfs/zosfs/internal/testenv"
 	"github.com/zosfs/zosfs/internal/treetest"
-	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/node"
 	"github.com/zosfs/zosfs/pack"
 	"github.com/zosfs/zosfs/store/remote"
@@ -240,9 +239,9 @@ func (s *service) status() node.Status {
 
 // dead returns the dead mounts of a status that were mounted in this world: tests of other
 // packages run at the same time.
-func (w *world) dead(st node.Status) []mount.Info {
-	return slices.DeleteFunc(st.Dead, func(i mount.Info) bool {
-		return !strings.HasPrefix(i.Source, w.url) && !strings.HasPrefix(i.Source, st.Dirs.Cache)
+func (w *world) dead(st node.Status) []node.DeadMount {
+	return slices.DeleteFunc(st.Dead, func(i node.DeadMount) bool {
+		return !strings.HasPrefix(i.Source, w.url) && !strings.HasPrefix(i.Source, st.Dirs.State)
 	})
 }
 

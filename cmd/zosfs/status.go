@@ -67,7 +67,7 @@ func (a *app) status(ctx context.Context, given []string) error {
 			fmt.Fprintf(w, "note\t%s\n", term.Printable([]byte(n)))
 		}
 		for _, d := range st.Dead {
-			fmt.Fprintf(w, "dead\t%s: its service is gone; zosfs umount %[1]s\n", term.Printable([]byte(d.Dir)))
+			fmt.Fprintf(w, "dead\t%s: %s; try: %s\n", term.Printable([]byte(d.Dir)), term.Printable([]byte(d.Reason)), term.Printable([]byte(d.Try)))
 		}
 	}
 	for _, m := range st.Mounts {
