@@ -33,85 +33,66 @@ const (
 // ends, however it ends. A service that holds it and answers is ErrRunning at once; one that
 // is about to end is waited for.
 func takeLock(ctx context.Context, d Dirs) (*os.File, error) {
-	f, err := openLock(d)
-	if err != nil {
-		return nil, err
-	}
-	if f, err = awaitLock(ctx, d, f); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	pid := fmt.Appendf(nil, "%d\n", os.Getpid())
-	if err := f.Truncate(0); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock state directory: %w", err), f.Close())
-	}
-	if _, err := f.WriteAt(pid, 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock state directory: %w", err), f.Close())
-	}
-	return f, nil
-}
-
-func openLock(d Dirs) (*os.File, error) {
-	f, err := os.OpenFile(d.lock(), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock state directory: %w", err)
-	}
-	return f, nil
-}
-
-// awaitLock returns the file that it has locked, f or one in its place; the caller closes it, also
-// after an error.
-func awaitLock(ctx context.Context, d Dirs, f *os.File) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	tick := time.NewTicker(lockInterval)
 	defer tick.Stop()
 	for {
-		free, err := tryLock(f)
+		f, pid, err := tryTake(d)
 		if err != nil {
-			return f, fmt.Errorf("lock state directory: %w", err)
+			return nil, fmt.Errorf("lock state directory: %w", err)
 		}
-		if free && isAt(f, d.lock()) {
+		if f != nil {
 			return f, nil
 		}
-		if free || isDying(holder(f)) {
-			if f, err = replaceLock(d, f); err != nil {
-				return f, err
-			}
-			continue
-		}
 		if Dial(d).Ping(ctx) == nil {
-			return f, fmt.Errorf("state directory %s: %w (process %s)", d.State, ErrRunning, holder(f))
+			return nil, fmt.Errorf("state directory %s: %w (process %s)", d.State, ErrRunning, pid)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return f, fmt.Errorf("state directory %s: %w (process %s), but it does not answer: %w", d.State, ErrRunning, holder(f), context.Cause(ctx))
+			return nil, fmt.Errorf("state directory %s: %w (process %s), but it does not answer: %w", d.State, ErrRunning, pid, context.Cause(ctx))
 		}
 	}
 }
 
-// replaceLock opens the lock file anew, after it has taken that of a dying process away. Such a
-// process may hold its lock for long: when it is killed while it mounts, a thread of it waits for
-// an answer of its own, which only the next service can give.
-func replaceLock(d Dirs, f *os.File) (*os.File, error) {
+// tryTake takes the lock if nobody holds it, or a process that is dying; else f is nil, and pid
+// says who has it. Such a process may hold its lock for long: when it is killed while it mounts, a
+// thread of it waits for an answer of its own, which only the next service can give.
+//
+// All of it happens under a lock of the directory: who finds the file locked finds in it who did
+// that, not the one before, and only one takes the place of who is dying.
+func tryTake(d Dirs) (f *os.File, pid string, err error) {
 	dir, err := os.Open(d.State)
 	if err != nil {
-		return f, fmt.Errorf("lock state directory: %w", err)
+		return nil, "", err
 	}
 	defer func() { _ = dir.Close() }() // and unlocks
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
-		return f, fmt.Errorf("lock state directory: %w", err)
+	if mine, err := tryLock(dir); err != nil || !mine {
+		return nil, "unknown", err
 	}
-	if isAt(f, d.lock()) {
-		if err := os.Remove(d.lock()); err != nil {
-			return f, fmt.Errorf("lock state directory: %w", err)
+	if f, err = os.OpenFile(d.lock(), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, "", err
+	}
+	free, err := tryLock(f)
+	if pid = holder(f); err == nil && !free && isDying(pid) {
+		if err = errors.Join(os.Remove(d.lock()), f.Close()); err != nil {
+			return nil, "", err
+		}
+		if f, err = os.OpenFile(d.lock(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return nil, "", err
+		}
+		free, err = tryLock(f)
+	}
+	if err == nil && free {
+		if err = f.Truncate(0); err == nil {
+			_, err = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 		}
 	}
-	fresh, err := openLock(d)
-	if err != nil {
-		return f, err
+	if err == nil && free && isAt(f, d.lock()) { // nobody has removed it meanwhile
+		return f, "", nil
 	}
-	return fresh, f.Close()
+	return nil, pid, errors.Join(err, f.Close())
 }
 
 // isAt reports whether f is still the file at path.
