@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -239,21 +240,44 @@ func testRefuseOwn(t *testing.T, mode mount.Mode) {
 		t.Fatal(err)
 	}
 	dirs := newDirs(t)
-	tests := []struct{ name, program, cache, text string }{
-		{"program", filepath.Join(dir, "program"), dirs.Cache, "the program of the node service"},
-		{"cache", exe, filepath.Join(dir, "cache"), "the cache directory of the node service"},
+	over := overlay(t, overlay(t, dir))
+	tests := []struct{ name, program, cache, state, text string }{
+		{"program", filepath.Join(dir, "program"), dirs.Cache, dirs.State, "the program of the node service"},
+		{"cache", exe, filepath.Join(dir, "cache"), dirs.State, "the cache directory of the node service"},
+		{"program on an overlay", filepath.Join(over, "program"), dirs.Cache, dirs.State, "the program of the node service"},
+		{"cache on an overlay", exe, filepath.Join(over, "cache"), dirs.State, "the cache directory of the node service"},
+		{"state on an overlay", exe, dirs.Cache, filepath.Join(over, "state"), "the state directory of the node service"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// Not from here: who starts a program stands still until its first page has come.
 			cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `exec "$0" 1ms`, tt.program)
-			cmd.Env = append(os.Environ(), envChild+"=serve", node.EnvCache+"="+tt.cache, node.EnvState+"="+dirs.State)
+			cmd.Env = append(os.Environ(), envChild+"=serve", node.EnvCache+"="+tt.cache, node.EnvState+"="+tt.state)
 			out, err := cmd.CombinedOutput()
 			if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), tt.text) || !strings.Contains(string(out), dir) {
 				t.Errorf("the service ended with %v and %q, want %q with %s", err, out, tt.text, dir)
 			}
 		})
 	}
+}
+
+// overlay mounts a writable overlay over lower.
+func overlay(t *testing.T, lower string) string {
+	t.Helper()
+	testenv.NeedRoot(t)
+	testenv.NeedOverlay(t)
+	work := testenv.TempDir(t)
+	for _, name := range []string{"merged", "upper", "work"} {
+		if err := os.Mkdir(filepath.Join(work, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merged := filepath.Join(work, "merged")
+	testenv.Mounted(t, merged)
+	if err := unix.Mount("overlay", merged, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", lower, work)); err != nil {
+		t.Fatal(err)
+	}
+	return merged
 }
 
 // TestLockProgram has a program whose name is hard to find in a list, and gone.

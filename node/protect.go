@@ -85,8 +85,8 @@ func mappedWith(maps string, addr uint64) ([]mapping, error) {
 	return slices.DeleteFunc(all, func(m mapping) bool { return m.file != file }), nil
 }
 
-// refuseOwn fails if the program or a directory of the service lies on a mount of zosfs: a read
-// of its own page would wait for itself.
+// refuseOwn fails if the program or a directory of the service lies on a mount of zosfs, be it
+// through an overlay: a read of its own page would wait for itself.
 func (s *service) refuseOwn() error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *service) refuseOwn() error {
 			return fmt.Errorf("%s %s: %w", own.what, own.path, err)
 		}
 		if on.Dir != "" {
-			return fmt.Errorf("the %s of the node service, %s, lies on a mount of zosfs (%s at %s), which it would have to serve to itself: %w",
+			return fmt.Errorf("the %s of the node service, %s, lies on a mount of zosfs, directly or through an overlay (%s at %s), which it would have to serve to itself: %w",
 				own.what, own.path, on.Source, on.Dir, fs.ErrInvalid)
 		}
 	}
