@@ -9,6 +9,7 @@ import (
 
 	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
+	"github.com/zosfs/zosfs/mount/kernel"
 )
 
 // device is the content device of one flist, and the mounts that show it. Any of them can serve
@@ -70,14 +71,14 @@ func (d *device) list() []*kernelMount {
 	return append([]*kernelMount(nil), d.mounts...)
 }
 
-// visible returns a mount that is in the mount table.
-func (d *device) visible() (*kernelMount, bool) {
+// visible returns where a mount is that is in the mount table, and what.
+func (d *device) visible() (dir string, fs kernel.Mounted, ok bool) {
 	for _, m := range d.list() {
-		if m.isShown() && !m.Detached() {
-			return m, true
+		if dir, fs, shown := m.place(); shown && !m.Detached() {
+			return dir, fs, true
 		}
 	}
-	return nil, false
+	return "", kernel.Mounted{}, false
 }
 
 // used reports whether any mount is in the mount table, or about to be.

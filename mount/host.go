@@ -149,7 +149,8 @@ func (h *Host) mount(im *image.Image, dir string) (*kernelMount, error) {
 	}
 	m := newKernelMount(h, d, im, dir)
 	d.use(m) // from here on reads are answered
-	if m.fs, err = h.show(d, path, dir); err != nil {
+	shown, err := h.show(d, path, dir)
+	if err != nil {
 		m.end()
 		h.check() // the device may have been for this mount alone
 		return nil, err
@@ -161,7 +162,7 @@ func (h *Host) mount(im *image.Image, dir string) (*kernelMount, error) {
 		}()
 	}
 	h.mu.Lock()
-	m.shown = true
+	m.fs, m.shown = shown, true
 	h.mu.Unlock()
 	h.check() // whoever has unmounted it already
 	return m, nil
@@ -169,10 +170,11 @@ func (h *Host) mount(im *image.Image, dir string) (*kernelMount, error) {
 
 // show mounts the device d at dir, beside another mount of it if there is one.
 func (h *Host) show(d *device, path, dir string) (kernel.Mounted, error) {
-	if other, ok := d.visible(); ok && h.o.Rung == "" {
-		fs, err := kernel.Clone(other.dir, other.fs.Dev, dir)
+	h.check() // the other may just have been moved
+	if at, other, ok := d.visible(); ok && h.o.Rung == "" {
+		fs, err := kernel.Clone(at, other.Dev, dir)
 		if err == nil {
-			fs.Rung = other.fs.Rung
+			fs.Rung = other.Rung
 			return fs, nil
 		}
 		h.o.Log.Debug("a mount is not shared", "error", err)
@@ -191,10 +193,9 @@ func (h *Host) Adopt(im *image.Image, digest flist.Digest, size int64, dir strin
 		return nil, err
 	}
 	m := newKernelMount(h, d, im, dir)
-	m.fs = kernel.Mounted{Dev: dev, Rung: rung}
 	d.use(m)
 	h.mu.Lock()
-	m.shown = true
+	m.fs, m.shown = kernel.Mounted{Dev: dev, Rung: rung}, true
 	h.mu.Unlock()
 	h.check()
 	if m.Detached() {
@@ -223,7 +224,11 @@ func (h *Host) device(digest flist.Digest, size int64, open bool) (*device, erro
 	return d, nil
 }
 
-// check finds out which mounts are not in the mount table any more.
+// Refresh finds out where the mounts are. By itself the Host learns when one is made, moved or
+// unmounted, but not when a directory above one is renamed: the kernel does not tell.
+func (h *Host) Refresh() { h.check() }
+
+// check finds out where the mounts are, and which are not in the mount table any more.
 func (h *Host) check() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -232,17 +237,13 @@ func (h *Host) check() {
 		h.o.Log.Warn("cannot tell which mounts have ended", "error", err)
 		return
 	}
-	type place struct {
-		dir string
-		dev uint64
-	}
-	there := make(map[place]bool, len(table))
+	byID := make(map[uint64]entry, len(table))
 	for _, e := range table {
-		there[place{e.dir, e.dev}] = true
+		byID[e.id] = e
 	}
 	for _, d := range h.devices {
 		for _, m := range d.list() {
-			if m.shown && !there[place{m.dir, m.fs.Dev}] {
+			if m.shown && !m.follow(table, byID) {
 				m.hidden()
 			}
 		}

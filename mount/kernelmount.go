@@ -22,9 +22,11 @@ type kernelMount struct {
 	host   *Host
 	device *device
 	dev    *image.Device // nil: the image could not be opened
-	dir    string
-	fs     kernel.Mounted
-	shown  bool // guarded by host.mu: it is mounted, and fs is set
+
+	// Guarded by host.mu:
+	dir   string         // where it was seen last
+	fs    kernel.Mounted // what is mounted; ID is 0 before it was seen
+	shown bool           // it is mounted, and fs is set
 
 	gone chan struct{} // closed when it is not in the mount table any more
 	done chan struct{} // closed when its image is not needed any more
@@ -41,10 +43,30 @@ func newKernelMount(h *Host, d *device, im *image.Image, dir string) *kernelMoun
 	return m
 }
 
-func (m *kernelMount) isShown() bool {
+// place returns where m is, and what is mounted there; false before it is.
+func (m *kernelMount) place() (dir string, fs kernel.Mounted, shown bool) {
 	m.host.mu.Lock()
 	defer m.host.mu.Unlock()
-	return m.shown
+	return m.dir, m.fs, m.shown
+}
+
+// follow finds m in the mount table, wherever it was moved; byID is the table by numbers. Those are
+// used again, but hardly for another mount of the same file system before anybody has looked. The
+// caller holds host.mu.
+func (m *kernelMount) follow(table []entry, byID map[uint64]entry) bool {
+	e, ok := byID[m.fs.ID]
+	if m.fs.ID == 0 { // taken over, and not seen yet: the one on top at its place
+		for _, v := range table {
+			if v.dir == m.dir && v.dev == m.fs.Dev {
+				e, ok = v, true
+			}
+		}
+	}
+	if !ok || e.dev != m.fs.Dev {
+		return false
+	}
+	m.fs.ID, m.dir = e.id, e.dir
+	return true
 }
 
 // hidden notes that m is not in the mount table any more. If others show the same device, m has
@@ -66,7 +88,10 @@ func (m *kernelMount) end() {
 	m.users.end(func() { close(m.done) })
 }
 
-func (m *kernelMount) Dir() string { return m.dir }
+func (m *kernelMount) Dir() string {
+	dir, _, _ := m.place()
+	return dir
+}
 
 func (m *kernelMount) Detached() bool {
 	select {
@@ -100,7 +125,7 @@ func (m *kernelMount) Unmount(ctx context.Context) error {
 	case <-m.done:
 	case <-timer.C: // somebody has it still, out of our sight
 	case <-ctx.Done():
-		return fmt.Errorf("unmount %s: %w", m.dir, ctx.Err())
+		return fmt.Errorf("unmount %s: %w", m.Dir(), ctx.Err())
 	}
 	return nil
 }
@@ -108,17 +133,14 @@ func (m *kernelMount) Unmount(ctx context.Context) error {
 func (m *kernelMount) UnmountLazy(ctx context.Context) error { return m.unmount(ctx, true) }
 
 func (m *kernelMount) unmount(ctx context.Context, lazy bool) error {
-	if m.Detached() {
+	if m.host.check(); m.Detached() {
 		return nil
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(m.dir, &st); err == nil && st.Dev != m.fs.Dev {
-		if m.host.check(); m.Detached() {
-			return nil
-		}
-		return fmt.Errorf("unmount %s: not on top there any more, but still in use: %w", m.dir, unix.EBUSY)
+	dir, fs, _ := m.place()
+	if on, err := mountOf(dir); err == nil && !on(entry{id: fs.ID, dev: fs.Dev}) {
+		return fmt.Errorf("unmount %s: not on top there any more, but still in use: %w", dir, unix.EBUSY)
 	}
-	if err := fusefs.Unmount(ctx, m.dir, lazy); err != nil {
+	if err := fusefs.Unmount(ctx, dir, lazy); err != nil {
 		return err
 	}
 	m.host.check()

@@ -140,7 +140,8 @@ func Unmount(ctx context.Context, dir string, lazy bool) error {
 	return fusefs.Unmount(ctx, dir, lazy)
 }
 
-// Dir returns the directory of the mount, absolute and without symlinks.
+// Dir returns the directory of the mount, absolute and without symlinks; in mode Kernel also where
+// it was moved, as far as the Host knows ([Host.Refresh]).
 func (m *Mounted) Dir() string { return m.served.Dir() }
 
 // Mode returns the mode that was taken, never Auto.
@@ -154,9 +155,19 @@ func (m *Mounted) Why() string { return m.why }
 // system, how it was mounted and the size of its content device in bytes; else zeros.
 func (m *Mounted) Kernel() (dev uint64, rung kernel.Rung, deviceSize int64) {
 	if k, ok := m.served.(*kernelMount); ok {
-		return k.fs.Dev, k.fs.Rung, k.device.size
+		_, fs, _ := k.place()
+		return fs.Dev, fs.Rung, k.device.size
 	}
 	return 0, "", 0
+}
+
+// ID returns the number of a mount in mode Kernel for [Where]; else 0.
+func (m *Mounted) ID() uint64 {
+	if k, ok := m.served.(*kernelMount); ok {
+		_, fs, _ := k.place()
+		return fs.ID
+	}
+	return 0
 }
 
 // Detached reports whether the mount is out of sight, by whomever, but has not ended. In mode

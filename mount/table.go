@@ -41,6 +41,21 @@ func List() ([]Info, error) {
 	return list, nil
 }
 
+// Where returns the directory at which the mount with this number and the st_dev dev is, wherever
+// it was moved since it was made; false if it is not there any more.
+func Where(id, dev uint64) (string, bool) {
+	table, err := readTable()
+	if err != nil {
+		return "", false
+	}
+	for _, e := range table {
+		if e.id == id && e.dev == dev {
+			return e.dir, true
+		}
+	}
+	return "", false
+}
+
 // An entry is one line of the mount table.
 type entry struct {
 	id      uint64 // of the mount

@@ -36,13 +36,14 @@ type Source struct {
 
 // A Mounted is a file system that [Mount] or [Clone] has put at a directory.
 type Mounted struct {
+	ID   uint64 // of the mount, as the mount table has it; wherever it is moved
 	Dev  uint64 // st_dev of the file system, which all its mounts share
 	Rung Rung   // how; "" of a clone
 }
 
 // Mount mounts s at the directory dir, read-only. With rung "" it takes the first way that
-// works; one that there is not is errs.ErrFormat. The caller has proved the image with
-// [CheckImage] just before.
+// works; one that there is not is errs.ErrFormat. The kernel must be given no image but one that
+// this process has written, or that [CheckImage] has proved, just before.
 func Mount(s Source, dir string, rung Rung) (Mounted, error) {
 	try := rungs
 	if rung != "" {
@@ -60,11 +61,9 @@ func Mount(s Source, dir string, rung Rung) (Mounted, error) {
 			continue
 		}
 		raiseReadAhead(known)
-		dev, err := attach(fd, dir)
-		if err != nil {
-			return Mounted{}, err
-		}
-		return Mounted{Dev: dev, Rung: r}, nil
+		m, err := attach(fd, dir)
+		m.Rung = r
+		return m, err
 	}
 	return Mounted{}, fmt.Errorf("mount erofs at %s: %w", dir, errors.Join(failed...))
 }
@@ -133,17 +132,17 @@ func explained(fs int, err error) error {
 	return fmt.Errorf("%s: %w", strings.Join(said, "; "), err)
 }
 
-// attach shows the mount fd at dir and closes it. It returns the st_dev.
-func attach(fd int, dir string) (uint64, error) {
+// attach shows the mount fd at dir and closes it.
+func attach(fd int, dir string) (Mounted, error) {
 	defer func() { _ = unix.Close(fd) }()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, fmt.Errorf("mount at %s: %w", dir, err)
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
+		return Mounted{}, fmt.Errorf("mount at %s: %w", dir, err)
 	}
 	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return 0, fmt.Errorf("mount at %s: %w", dir, err)
+		return Mounted{}, fmt.Errorf("mount at %s: %w", dir, err)
 	}
-	return st.Dev, nil
+	return Mounted{ID: st.Mnt_id, Dev: unix.Mkdev(st.Dev_major, st.Dev_minor)}, nil
 }
 
 // Clone shows the file system with st_dev dev, which is mounted at from, at dir as well. If
@@ -157,10 +156,7 @@ func Clone(from string, dev uint64, dir string) (Mounted, error) {
 	if err := unix.Fstat(fd, &st); err != nil || st.Dev != dev {
 		return Mounted{}, errors.Join(fmt.Errorf("clone mount at %s: it is another one by now: %w", from, errors.ErrUnsupported), err, unix.Close(fd))
 	}
-	if dev, err = attach(fd, dir); err != nil {
-		return Mounted{}, err
-	}
-	return Mounted{Dev: dev}, nil
+	return attach(fd, dir)
 }
 
 // IsImage reports whether source, the device that the mount table shows for a file system of
