@@ -14,6 +14,7 @@ import (
 // deadMounts returns mounts of zosfs that nobody serves, and those of earlier services that could
 // not be made again.
 func (s *service) deadMounts() []DeadMount {
+	s.host.refresh()
 	dead := []DeadMount{}
 	failed := map[string]savedMount{}
 	for _, v := range s.remains.list() {

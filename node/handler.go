@@ -18,24 +18,40 @@ import (
 // maxRequest bounds the body of a request, in bytes.
 const maxRequest = 1 << 20
 
+// route is one request of the API; docs/node-api.md tells of all.
+type route struct {
+	pattern string
+	handler http.Handler
+}
+
+func (s *service) routes() []route {
+	return []route{
+		{"GET /v1/ping", answer(s, s.handlePing)},
+		{"GET /v1/status", answer(s, func(context.Context, struct{}) (Status, error) { return s.status(), nil })},
+		{"GET /v1/events", raw(s, s.handleEvents)},
+		{"GET /v1/metrics", raw(s, s.handleMetrics)},
+		{"POST /v1/mount", answer(s, s.mount)},
+		{"POST /v1/unmount", answer(s, s.handleUnmount)},
+		{"POST /v1/prune", answer(s, s.handlePrune)},
+		{"POST /v1/stop", answer(s, s.handleStop)},
+	}
+}
+
 // handler returns the API.
 func (s *service) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /v1/ping", answer(s, func(context.Context, struct{}) (Pong, error) {
-		s.passLocks()
-		return Pong{Version: s.opts.Version, PID: os.Getpid()}, nil
-	}))
-	mux.Handle("GET /v1/status", answer(s, func(context.Context, struct{}) (Status, error) { return s.status(), nil }))
-	mux.Handle("GET /v1/events", raw(s, s.handleEvents))
-	mux.Handle("GET /v1/metrics", raw(s, s.handleMetrics))
-	mux.Handle("POST /v1/mount", answer(s, s.mount))
-	mux.Handle("POST /v1/unmount", answer(s, s.handleUnmount))
-	mux.Handle("POST /v1/prune", answer(s, s.handlePrune))
-	mux.Handle("POST /v1/stop", answer(s, s.handleStop))
+	for _, r := range s.routes() {
+		mux.Handle(r.pattern, r.handler)
+	}
 	mux.Handle("/", answer(s, func(context.Context, struct{}) (struct{}, error) {
 		return struct{}{}, fmt.Errorf("no such request: %w", errors.ErrUnsupported)
 	}))
 	return mux
+}
+
+func (s *service) handlePing(context.Context, struct{}) (Pong, error) {
+	s.passLocks()
+	return Pong{Version: s.opts.Version, PID: os.Getpid()}, nil
 }
 
 // passLocks takes the locks that requests need, one after the other: a ping of a service in which
@@ -46,7 +62,6 @@ func (s *service) passLocks() {
 		pass(l)
 	}
 	s.host.stats()
-	s.cache.Stats()
 }
 
 func pass(l sync.Locker) {
@@ -145,6 +160,7 @@ func (s *service) handleUnmount(ctx context.Context, r UnmountRequest) (struct{}
 	if !filepath.IsAbs(r.Dir) {
 		return struct{}{}, fmt.Errorf("mount point %q: want an absolute path: %w", r.Dir, errs.ErrFormat)
 	}
+	s.host.refresh()
 	m, ok := s.table.at(filepath.Clean(r.Dir))
 	if !ok {
 		m, ok = s.table.at(resolve(r.Dir))

@@ -159,6 +159,14 @@ func (h *host) keeps() bool {
 	return made != nil && c != nil
 }
 
+// refresh finds out where the mounts in mode kernel are: who renames a directory above one does not
+// tell.
+func (h *host) refresh() {
+	if made, _ := h.now(); made != nil {
+		made.Refresh()
+	}
+}
+
 // stats returns what the kernel asked for of all mounts in mode kernel, also those that have
 // ended.
 func (h *host) stats() fusefs.Stats {

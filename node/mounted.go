@@ -31,12 +31,13 @@ type mounted struct {
 	told     told
 }
 
-func (m *mounted) dir() string { return m.info.Dir }
+// dir returns where m is, also after it was moved.
+func (m *mounted) dir() string { return m.mount.Dir() }
 
 // status returns all that is known of m.
 func (m *mounted) status() MountInfo {
 	info := m.info
-	info.Detached = m.isDetached()
+	info.Dir, info.Detached = m.dir(), m.isDetached()
 	info.Kernel = m.mount.Stats()
 	info.Sources = []multi.SourceStats{}
 	if m.image != nil {
@@ -190,7 +191,7 @@ func (s *service) show(ctx context.Context, m *mounted, dir string, mode mount.M
 
 // enter puts a mount into the table until it ends.
 func (s *service) enter(m *mounted) {
-	m.info.Dir, m.info.Mode = m.mount.Dir(), m.mount.Mode()
+	m.info.Mode = m.mount.Mode()
 	if why := m.mount.Why(); why != "" {
 		m.info.Reason = why
 	}
@@ -215,7 +216,7 @@ func (s *service) watch(m *mounted) {
 	if !s.leaving.Load() {
 		s.save(context.Background())
 	}
-	log := s.log.With("ref", m.info.Ref, "dir", m.info.Dir)
+	log := s.log.With("ref", m.info.Ref, "dir", m.dir())
 	s.tellEnd(m, err)
 	switch {
 	case err != nil:

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zosfs/zosfs/cache"
 	"github.com/zosfs/zosfs/internal/testenv"
 )
 
@@ -91,14 +90,8 @@ func TestBeat(t *testing.T) {
 // ping.
 func TestPingPassesLocks(t *testing.T) {
 	testenv.NoLeaks(t)
-	dir := testenv.TempDir(t)
-	c, err := cache.Open(dir, cache.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
 	s := &service{
-		log: slog.New(slog.DiscardHandler), cache: c, table: newTable(0, nil), remains: newRemains(), totals: newTotals(),
+		log: slog.New(slog.DiscardHandler), table: newTable(0, nil), remains: newRemains(), totals: newTotals(),
 		memory: newMemory(), events: newEvents(), dead: newProber(), host: newHost(Options{}, nil),
 	}
 	ping := func() chan int {

@@ -102,7 +102,7 @@ func (s *service) lookLocked(m *mounted) {
 
 // tell adds an event about m.
 func (s *service) tell(m *mounted, v Event) {
-	v.Ref, v.Dir, v.Mode = m.info.Ref, m.info.Dir, string(m.info.Mode)
+	v.Ref, v.Dir, v.Mode = m.info.Ref, m.dir(), string(m.info.Mode)
 	s.events.add(v)
 }
 

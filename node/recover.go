@@ -122,6 +122,9 @@ func (s *service) adopt(ctx context.Context, all []*savedMount) {
 
 // adoptOne takes over v, whose image is that of m or could not be opened.
 func (s *service) adoptOne(host *mount.Host, v *savedMount, m *mounted, failed error) {
+	if dir, ok := mount.Where(v.ID, v.Dev); ok {
+		v.Dir = dir // it may have been moved
+	}
 	log := s.log.With("dir", v.Dir, "ref", v.Request.Ref)
 	var im *image.Image
 	if m != nil {

@@ -36,8 +36,9 @@ type savedMount struct {
 	Mode    mount.Mode   `json:"mode"`
 	Digest  flist.Digest `json:"digest"`
 	Since   time.Time    `json:"since"`
-	// In mode kernel: the st_dev of the file system, how it was mounted, and the size of the
-	// content device in bytes.
+	// In mode kernel: the number of the mount, the st_dev of the file system, how it was mounted,
+	// and the size of the content device in bytes.
+	ID         uint64      `json:"id,omitempty"`
 	Dev        uint64      `json:"dev,omitempty"`
 	Rung       kernel.Rung `json:"rung,omitempty"`
 	DeviceSize int64       `json:"device_size,omitempty"`
@@ -97,7 +98,8 @@ func (s *service) save(ctx context.Context) {
 }
 
 func (m *mounted) saved() savedMount {
-	v := savedMount{Request: m.request, Dir: m.info.Dir, Mode: m.info.Mode, Digest: m.info.Digest, Since: m.info.Since, Detached: m.isDetached()}
+	v := savedMount{Request: m.request, Dir: m.dir(), Mode: m.info.Mode, Digest: m.info.Digest, Since: m.info.Since, Detached: m.isDetached()}
+	v.ID = m.mount.ID()
 	v.Dev, v.Rung, v.DeviceSize = m.mount.Kernel()
 	return v
 }
