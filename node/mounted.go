@@ -31,8 +31,13 @@ type mounted struct {
 	told     told
 }
 
-// dir returns where m is, also after it was moved.
-func (m *mounted) dir() string { return m.mount.Dir() }
+// dir returns where m is, also after it was moved; as long as it is nowhere, where it is to be.
+func (m *mounted) dir() string {
+	if m.mount == nil {
+		return m.info.Dir
+	}
+	return m.mount.Dir()
+}
 
 // status returns all that is known of m.
 func (m *mounted) status() MountInfo {
@@ -191,7 +196,7 @@ func (s *service) show(ctx context.Context, m *mounted, dir string, mode mount.M
 
 // enter puts a mount into the table until it ends.
 func (s *service) enter(m *mounted) {
-	m.info.Mode = m.mount.Mode()
+	m.info.Dir, m.info.Mode = m.mount.Dir(), m.mount.Mode()
 	if why := m.mount.Why(); why != "" {
 		m.info.Reason = why
 	}
