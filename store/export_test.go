@@ -7,3 +7,9 @@ import "context"
 func OpenSmallIndex(ctx context.Context, s Store, path string) (*Index, error) {
 	return openIndex(ctx, s, path, tuning{pending: 4, run: 3})
 }
+
+// OpenIndexMerging is OpenSmallIndex with merge called before each merge of what is in memory into
+// the file, which fails with it.
+func OpenIndexMerging(ctx context.Context, s Store, path string, merge func() error) (*Index, error) {
+	return openIndex(ctx, s, path, tuning{pending: 4, run: 3, merge: merge})
+}

@@ -43,6 +43,7 @@ type Index struct {
 	added map[blob.Digest]*addedBlob
 	fresh map[chunk.Digest]freshRef // in added, of the blob with the smallest digest
 	gone  map[blob.Digest]bool      // deleted
+	later int                       // chunks in fresh before Add merges them; 0: tuning.pending
 }
 
 // addedBlob is a table that is not in the file yet.
@@ -66,6 +67,8 @@ func (f freshRef) location() blob.Location {
 type tuning struct {
 	pending int // chunks in added, at about 130 bytes, before they are merged into the file
 	run     int // records that are sorted in memory, at 52 bytes
+	// merge is called before added is merged into the file, which fails with it; nil outside of tests.
+	merge func() error
 }
 
 var (
@@ -167,7 +170,7 @@ func (x *Index) GetChecked(ctx context.Context, id blob.Digest, off int64, p []b
 // Add tells the Index of a blob that the store holds, whose table is t, so that its chunks
 // are found from now on. The table belongs to the Index afterwards. Put does it by itself.
 // Once there are very many, they are merged into the file; if that fails, they stay in
-// memory.
+// memory, and it is tried again when there are twice as many: each time writes the whole file.
 func (x *Index) Add(id blob.Digest, t blob.Table) {
 	b := &addedBlob{id: id, state: indexed, refs: t.Refs}
 	if t.Flags&blob.FlagCopy != 0 {
@@ -179,7 +182,7 @@ func (x *Index) Add(id blob.Digest, t blob.Table) {
 		x.added[id] = b
 		x.freshen(b)
 	}
-	full := len(x.fresh) >= x.tuning.pending
+	full := len(x.fresh) >= max(x.tuning.pending, x.later)
 	x.mu.Unlock()
 	if !full {
 		return
@@ -187,7 +190,11 @@ func (x *Index) Add(id blob.Digest, t blob.Table) {
 	select {
 	case x.slot <- struct{}{}:
 		defer func() { <-x.slot }()
-		_ = x.flush() // best effort
+		if err := x.flush(); err != nil { // best effort
+			x.mu.Lock()
+			x.later = 2 * len(x.fresh)
+			x.mu.Unlock()
+		}
 	default: // somebody is at it
 	}
 }
@@ -248,7 +255,7 @@ func (x *Index) replace(file *indexFile, c changes) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	old := x.file
-	x.file = file
+	x.file, x.later = file, 0
 	for id, b := range c.added {
 		if x.added[id] == b {
 			delete(x.added, id)

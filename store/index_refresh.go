@@ -72,6 +72,11 @@ func (x *Index) flush() error {
 	if len(c.added) == 0 && len(c.gone) == 0 {
 		return nil
 	}
+	if x.tuning.merge != nil {
+		if err := x.tuning.merge(); err != nil {
+			return err
+		}
+	}
 	states := x.file.states() // only who holds the slot replaces the file
 	for id := range c.gone {
 		delete(states, id)

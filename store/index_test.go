@@ -412,3 +412,44 @@ func BenchmarkIndexLocate(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// TestIndexFull: while the disk is full, the file is not written anew for each blob that is put;
+// once it is not, all that was put meanwhile is in it.
+func TestIndexFull(t *testing.T) {
+	blobs, path, inner := storetest.Blobs(64), filepath.Join(t.TempDir(), "index"), mem.New()
+	full := errs.ErrFull
+	tries := 0
+	o := func(ctx context.Context, s store.Store, path string) (*store.Index, error) {
+		return store.OpenIndexMerging(ctx, s, path, func() error {
+			tries++
+			return full
+		})
+	}
+	x, err := o(t.Context(), inner, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, x, blobs[:60]...)
+	chunks := len(truth(blobs[:60]...))
+	most := 1
+	for n := 4; n < chunks; n *= 2 {
+		most++
+	}
+	if tries == 0 || tries > most {
+		t.Errorf("%d tries for %d chunks, want at most %d", tries, chunks, most)
+	}
+	checkIndex(t, x, blobs[:60], blobs[60:])
+	full = nil
+	if err := x.Refresh(t.Context()); err != nil { // which writes it in its own way
+		t.Fatal(err)
+	}
+	tries = 0
+	fill(t, x, blobs[60:]...)
+	if tries == 0 {
+		t.Error("after a success nothing is merged for as long as after a failure")
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkIndex(t, open(t, o, inner, path), blobs, nil)
+}
