@@ -90,7 +90,7 @@ func serveKernel(args []string) error {
 	defer stop()
 	o := node.Options{CacheLimit: limit, Keeper: []string{"keeper"}, KeepMounts: slices.Contains(args, "keep")}
 	if slices.Contains(args, "hasty") {
-		o = o.WithKeeperPatience(2 * time.Second)
+		o = o.WithKeeperPatience(4 * time.Second)
 	}
 	if slices.Contains(args, "mortal") {
 		o.Log = slog.New(mortal{slog.DiscardHandler})

@@ -321,7 +321,7 @@ func TestSilentKeeper(t *testing.T) {
 			done = true
 		default:
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // less than the patience
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // less than the patience
 		_, err := c.Status(ctx)
 		if _, merr := c.Metrics(ctx); err != nil || merr != nil {
 			t.Fatalf("with a silent keeper: status %v, metrics %v", err, merr)
