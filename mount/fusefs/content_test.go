@@ -129,6 +129,29 @@ func TestContent(t *testing.T) {
 	}
 }
 
+// TestContentNotCached: what is read of a device is asked for again: the pages of the file system
+// above are the cache, and there is no other.
+func TestContentNotCached(t *testing.T) {
+	c := content(t)
+	const size = 1 << 20
+	if err := c.Add(bytesDevice("a", 2, make([]byte, size), make(chan string, 1))); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(filepath.Join(c.Dir(), "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for round := range uint64(3) {
+		if _, err := f.ReadAt(make([]byte, size), 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, n, _ := c.DeviceStats("a"); n != (round+1)*size {
+			t.Errorf("reading %d bytes %d times asks for %d, want each anew and nothing ahead", size, round+1, n)
+		}
+	}
+}
+
 // TestContentErrors: what cannot be read whole is an error, never less and never zeros.
 func TestContentErrors(t *testing.T) {
 	c := content(t)

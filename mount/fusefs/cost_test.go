@@ -2,6 +2,7 @@ package fusefs_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -106,6 +107,20 @@ func TestCost(t *testing.T) {
 	everything()
 	if again := since(); len(again) != 0 {
 		t.Errorf("looking at everything again cost %v, want nothing", again)
+	}
+}
+
+// TestReadAhead: the kernel has the read-ahead of the mount that it was given.
+func TestReadAhead(t *testing.T) {
+	testenv.NeedRoot(t)
+	s := mount(t, mounttest.Image(t, smallTree(t)), fusefs.Options{})
+	var st unix.Stat_t
+	if err := unix.Stat(s.Dir(), &st); err != nil {
+		t.Fatal(err)
+	}
+	kb, err := os.ReadFile(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	if err != nil || string(kb) != "1024\n" {
+		t.Errorf("read_ahead_kb is %q, %v, want 1024", kb, err)
 	}
 }
 
