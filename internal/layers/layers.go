@@ -31,7 +31,7 @@ var (
 		{"flist", "store", "hub/api", "hub/db", "hub/ui"},
 		{"flist/*", "store/*", "cache", "image"},
 		{"store/all", "pack", "unpack", "mount/*"},
-		{"mount", "ref", "commit"},
+		{"mount", "ref", "commit", "writable"},
 		{"node", "hub"},
 		{"machine", "snapshotter"},
 		{"cmd/zosfs"},
