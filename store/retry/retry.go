@@ -179,7 +179,7 @@ func (t *try) do(ctx context.Context, call func() error, again func(error) bool)
 			return err
 		}
 		if !ok {
-			return fmt.Errorf("%d tries in %v: %w", n, time.Since(t.start).Round(time.Millisecond), err)
+			return fmt.Errorf("%w (%d tries in %v)", err, n, time.Since(t.start).Round(100*time.Millisecond))
 		}
 		if t.opts.Notify != nil && ctx.Err() == nil {
 			t.opts.Notify(err, pause)
