@@ -23,7 +23,7 @@ func checkPoint(dir string) (string, error) {
 	case isStale(err):
 		return "", fmt.Errorf("mount point %s: the program that served the mount there has gone, take it away first (zosfs umount %[1]s): %[2]w", dir, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("mount point %s: make the directory first: %w", dir, fs.ErrNotExist)
+		return "", errs.Textf(fs.ErrNotExist, "mount point %s: make the directory first", dir)
 	case err != nil:
 		return "", fmt.Errorf("mount point: %w", err)
 	case !info.IsDir():
