@@ -44,7 +44,7 @@ func Parse(s, defaultHub string) (Ref, error) {
 	}
 	r, err := parseName(s)
 	if err != nil {
-		return Ref{}, fmt.Errorf("%w (a path begins with ./ or / or ends in .flist)", err)
+		return Ref{}, errs.Textf(errs.ErrFormat, "%s (a path begins with ./ or / or ends in .flist)", strings.TrimSuffix(err.Error(), ": "+errs.ErrFormat.Error()))
 	}
 	if defaultHub == "" {
 		return Ref{}, fmt.Errorf("reference %q: no hub is known for it; write https://HUB/%[1]s, set %s, or log in with zosfs login: %w",
