@@ -12,7 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/moby/patternmatcher"
+
 	"github.com/zosfs/zosfs/chunk"
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
 	"github.com/zosfs/zosfs/store"
 )
@@ -84,6 +87,16 @@ func (o Options) withDefaults(out string) (Options, error) {
 		o.Progress = new(Progress)
 	}
 	return o, nil
+}
+
+// CheckExclude checks patterns for [Options].Exclude. One that makes no sense is errs.ErrFormat.
+func CheckExclude(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := patternmatcher.New([]string{p}); err != nil {
+			return fmt.Errorf("exclude pattern %q: %w: %w", p, err, errs.ErrFormat)
+		}
+	}
+	return nil
 }
 
 // Progress counts what a pack has done so far. It is safe for concurrent use. The totals

@@ -145,7 +145,7 @@ func mustBeEmpty(dir string) error {
 	defer func() { _ = f.Close() }()
 	switch _, err := f.Readdirnames(1); {
 	case err == nil:
-		return &fs.PathError{Op: "unpack", Path: dir, Err: fmt.Errorf("not empty: %w", fs.ErrExist)}
+		return errs.Textf(fs.ErrExist, "it is not empty")
 	case !errors.Is(err, io.EOF):
 		return err
 	}

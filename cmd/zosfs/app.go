@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -93,17 +95,12 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
+		Args:              group,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			a.dirs = node.DefaultDirs()
-			if a.cache != "" {
-				a.dirs.Cache = a.cache
-			}
-			return nil
-		},
+		PersistentPreRun:  func(*cobra.Command, []string) { a.place() },
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, // we have our own
 	}
 	root.SetVersionTemplate("zosfs {{.Version}}\n")
-	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "print JSON: one object, or one a line; errors too, on stderr")
@@ -114,10 +111,25 @@ func (a *app) root() *cobra.Command {
 		a.packCmd(), a.unpackCmd(), a.mountCmd(), a.umountCmd(), a.statusCmd(),
 		a.lsCmd(), a.treeCmd(), a.findCmd(), a.statCmd(), a.catCmd(), a.inspectCmd(), a.verifyCmd(),
 		a.diffCmd(), a.duCmd(), a.mergeCmd(),
-		a.cacheCmd(), a.loginCmd(), a.logoutCmd(), a.hubCmd(), a.nodeCmd(), a.versionCmd(),
+		a.cacheCmd(), a.loginCmd(), a.logoutCmd(), a.hubCmd(), a.nodeCmd(), a.versionCmd(), a.completionCmd(),
 	)
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Args, c.Long = helpTopic, helpLong
+		}
+		a.completeArgs(c)
+	}
 	a.watch(root)
 	return root
+}
+
+// place sets the directories of the node.
+func (a *app) place() {
+	a.dirs = node.DefaultDirs()
+	if a.cache != "" {
+		a.dirs.Cache = a.cache
+	}
 }
 
 // watch notes when a command begins.
@@ -137,19 +149,56 @@ func (a *app) watch(c *cobra.Command) {
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, given []string) error {
 		if err := check(c, given); err != nil {
-			return usage(c, fmt.Errorf("want %q, have %d arguments", c.CommandPath()+strings.TrimPrefix(c.Use, c.Name()), len(given)))
+			return usage(c, fmt.Errorf("want %q, have %s", c.CommandPath()+strings.TrimPrefix(c.Use, c.Name()), count(len(given), "argument")))
 		}
 		return nil
 	}
 }
 
+// group is the check of arguments of a command that has others below it.
+func group(c *cobra.Command, given []string) error {
+	if len(given) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q", given[0])
+	if c.HasParent() {
+		text += fmt.Sprintf(" of %q", c.CommandPath())
+	}
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(given[0]); len(near) > 0 {
+		text += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usage(c, errors.New(text))
+}
+
+const helpLong = `Show the help of a command.
+
+  zosfs help mount
+
+Exit codes: 0 done, 1 failure, 2 usage.`
+
+// helpTopic checks that there is such a command.
+func helpTopic(c *cobra.Command, given []string) error {
+	found, rest, err := c.Root().Find(given)
+	if err != nil || len(rest) == 0 {
+		return err
+	}
+	return group(found, rest)
+}
+
 // report tells a person, or a program with --json, what went wrong.
 func (a *app) report(err error) {
+	if all, ok := errors.AsType[several](err); ok {
+		for _, err := range all {
+			a.report(err)
+		}
+		return
+	}
 	if a.json {
 		_ = json.NewEncoder(a.err).Encode(map[string]any{"type": "error", "code": exitCode(err), "message": err.Error()})
 		return
 	}
-	for i, line := range strings.Split(err.Error(), "\n") {
+	for i, line := range strings.Split(brief(err.Error()), "\n") {
 		prefix := "zosfs: "
 		if i > 0 {
 			prefix = "  "
@@ -228,6 +277,11 @@ func (a *app) ref(s string) (ref.Ref, *credentials.File, error) {
 	}
 	r, err := ref.Parse(s, creds.Default())
 	if err != nil {
+		if st, serr := os.Stat(s); serr == nil && st.IsDir() {
+			err = fmt.Errorf("%s is a directory, not an flist", s)
+		} else if serr == nil {
+			err = fmt.Errorf("%w; there is a file of that name: write ./%s", err, s)
+		}
 		return r, creds, &usageError{cmd: "zosfs", err: err}
 	}
 	return r, creds, nil

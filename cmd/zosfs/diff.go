@@ -43,7 +43,7 @@ xattrs, target, device, links. Only the flists are read.
   zosfs diff --json acme/debian:12 acme/debian:12.1      one object a line, then the sums
   zosfs diff --exit-code --summary acme/debian:12 ./again.flist
 
-Exit codes: 0 done, 1 failure, or the trees differ and --exit-code is given, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, or the trees differ and --exit-code is given, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, given []string) error {
 			return a.withRefs(c, given, o, func(op []*ref.Opened) error {
@@ -158,7 +158,7 @@ Only the flists are read.
   zosfs du acme/debian:12
   zosfs du acme/debian:11 acme/debian:12 acme/debian:12.1
 
-Exit codes: 0 done, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error { return a.withRefs(c, given, o, a.du) },
 	}
@@ -186,7 +186,7 @@ func (a *app) du(op []*ref.Opened) error {
 	}
 	var alone, unique int64
 	for i, u := range usage {
-		line(bytesText(u.Logical), u.Stored, u.Unique, string(term.Printable([]byte(op[i].Ref.String()))))
+		line(bytesText(u.Logical), u.Stored, u.Unique, term.Printable([]byte(op[i].Ref.String())))
 		alone += u.Stored
 		unique += u.Unique
 	}

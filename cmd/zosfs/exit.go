@@ -85,6 +85,12 @@ func badWords(cmd string, err error) error {
 	return err
 }
 
+// several are errors of a command that went on after the first, whose kind it has.
+type several []error
+
+func (s several) Error() string { return errors.Join(s...).Error() }
+func (s several) Unwrap() error { return s[0] }
+
 // interrupted is what a command failed with after a signal.
 type interrupted struct{ err error }
 

@@ -7,12 +7,15 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/hub"
 	"github.com/zosfs/zosfs/hub/api"
 )
@@ -21,8 +24,14 @@ func (a *app) hubCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "hub",
 		Short: "Serve images, and manage who may use them",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		Long: `Serve images, and manage who may use them.
+
+  zosfs hub serve --data /srv/hub --listen 127.0.0.1:8080
+  zosfs hub token --data /srv/hub --user acme
+
+Exit codes: 0 done, 1 failure, 2 usage, and those of the commands below.`,
+		Args: group,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.hubServeCmd(), a.hubTokenCmd())
 	return c
@@ -40,7 +49,8 @@ requests under way.
   zosfs hub serve --data /srv/hub --listen 127.0.0.1:8080
   zosfs hub token --data /srv/hub --user acme      then make a token for a user
 
-Exit codes: 0 done, 1 failure, 2 usage, 5 directory or address not allowed.`,
+Exit codes: 0 done, also after a signal, 1 failure, 2 usage, 3 database damaged, 5 directory or address not allowed,
+6 another process serves the directory.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.hubServe(c.Context(), data, listen, cert, key) },
 	}
@@ -50,20 +60,23 @@ Exit codes: 0 done, 1 failure, 2 usage, 5 directory or address not allowed.`,
 	f.StringVar(&cert, "tls-cert", "", "file of the certificate, to serve HTTPS")
 	f.StringVar(&key, "tls-key", "", "file of its key")
 	_ = c.MarkFlagRequired("data")
+	_ = c.MarkFlagDirname("data")
 	return c
 }
 
 func (a *app) hubServe(ctx context.Context, data, listen, cert, key string) (err error) {
-	s, err := hub.New(ctx, hub.Options{Data: data, Log: a.serviceLog(), Version: version, TLSCert: cert, TLSKey: key})
+	if (cert == "") != (key == "") {
+		return &usageError{cmd: "zosfs hub serve", err: errors.New("--tls-cert and --tls-key go together")}
+	}
+	l, err := listenOn(ctx, listen) // before there is a directory
 	if err != nil {
 		return err
 	}
-	defer closing(s, &err)
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", listen)
+	s, err := hub.New(ctx, hub.Options{Data: data, Log: a.serviceLog(), Version: version, TLSCert: cert, TLSKey: key})
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", listen, err)
+		return errors.Join(err, l.Close())
 	}
+	defer closing(s, &err)
 	scheme := "http"
 	if cert != "" {
 		scheme = "https"
@@ -79,6 +92,32 @@ func (a *app) hubServe(ctx context.Context, data, listen, cert, key string) (err
 	}
 	a.note("hub on %s, data in %s", url, data)
 	return s.Serve(ctx, l)
+}
+
+// listenOn listens on a TCP address. One that cannot be is a usage error.
+func listenOn(ctx context.Context, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err == nil {
+		return l, nil
+	}
+	bad := errors.Is(err, unix.EADDRNOTAVAIL)
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
+		err = sys.Err
+	}
+	if e, ok := errors.AsType[*net.AddrError](err); ok {
+		err, bad = errors.New(e.Err), true
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		err, bad = errors.New(e.Err), bad || e.IsNotFound
+	}
+	err = fmt.Errorf("listen on %s: %w", address, err)
+	if bad {
+		return nil, &usageError{cmd: "zosfs hub serve", err: err}
+	}
+	return nil, err
 }
 
 // flush sends on what was printed so far, for commands that run on.
@@ -97,22 +136,23 @@ func (a *app) hubTokenCmd() *cobra.Command {
 		Use:   "token --data DIR --user NAME",
 		Short: "Make a token for a user of a hub",
 		Long: `Make a token for a user of a hub, who is made as well when not there, and print it. It is
-shown once; the hub keeps only its hash. The hub may run meanwhile.
+shown once; the hub keeps only its hash. The hub may run meanwhile. The directory is one that
+"zosfs hub serve" has made, or an empty one, which becomes that of a new hub.
 
   zosfs hub token --data /srv/hub --user acme
   zosfs hub token --data /srv/hub --user ci --scope read --repo acme/debian --expires 720h
   zosfs hub token list --data /srv/hub
   zosfs hub token revoke --data /srv/hub 3
 
-Exit codes: 0 done, 1 failure, 2 usage, 4 no such token, 5 directory not allowed.`,
-		Args: args(cobra.NoArgs),
+Exit codes: 0 done, 1 failure, 2 usage, 3 database damaged, 4 no hub in the directory, 5 directory not allowed.`,
+		Args: group,
 		RunE: func(c *cobra.Command, _ []string) error {
 			req.Scope = api.Scope(scope)
 			if expires != 0 {
 				req.Expires = time.Now().Add(expires)
 			}
-			if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
-				a.note("there was no hub in %s; it has one now", data)
+			if err := checkHubData(data); err != nil {
+				return err
 			}
 			secret, info, err := hub.CreateToken(c.Context(), data, req)
 			if err != nil {
@@ -134,9 +174,26 @@ Exit codes: 0 done, 1 failure, 2 usage, 4 no such token, 5 directory not allowed
 	f.DurationVar(&expires, "expires", 0, "how long it is good; 0 is for ever")
 	f.StringVar(&req.Name, "name", "", "what it is for")
 	_ = c.MarkFlagRequired("user")
-	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"read", "write", "admin"}, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(c, "scope", "read", "write", "admin")
 	c.AddCommand(a.hubTokenListCmd(&data), a.hubTokenRevokeCmd(&data))
 	return c
+}
+
+// hubDatabase is a file in the directory of every hub.
+const hubDatabase = "hub.db"
+
+// checkHubData fails unless data is the directory of a hub, or an empty one: a slip of the pen
+// makes no hub.
+func checkHubData(data string) error {
+	entries, err := os.ReadDir(data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	isHub := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == hubDatabase })
+	if isHub || err == nil && len(entries) == 0 {
+		return nil
+	}
+	return errs.Textf(errs.ErrNotFound, "there is no hub in %s; \"zosfs hub serve --data %[1]s\" makes one", data)
 }
 
 func (a *app) hubTokenListCmd(data *string) *cobra.Command {
@@ -148,7 +205,7 @@ func (a *app) hubTokenListCmd(data *string) *cobra.Command {
 
   zosfs hub token list --data /srv/hub --user acme
 
-Exit codes: 0 done, 1 failure, 2 usage, 5 directory not allowed.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 database damaged, 4 no hub in the directory, 5 directory not allowed.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			tokens, err := hub.ListTokens(c.Context(), *data, user)
@@ -202,7 +259,7 @@ func (a *app) hubTokenRevokeCmd(data *string) *cobra.Command {
 
   zosfs hub token revoke --data /srv/hub 3
 
-Exit codes: 0 done, 1 failure, 2 usage, 4 no such token, 5 directory not allowed.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 database damaged, 4 no such token, or no hub in the directory, 5 directory not allowed.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error {
 			id, err := strconv.ParseInt(given[0], 10, 64)

@@ -35,7 +35,7 @@ type openOptions struct {
 	offline  bool
 	allow    []string
 	deadline time.Duration
-	limit    size
+	limit    size // of the cache, of mount alone
 }
 
 // openRef opens a REF without its content.
@@ -57,14 +57,19 @@ func (a *app) openRef(ctx context.Context, s string, o openOptions) (*ref.Opened
 	return op, nil
 }
 
+// readsCache is for commands that use what the node's cache holds, and add nothing: mounts fill
+// it, whether a service runs or not. The memory is for what is read ahead.
+var readsCache = cache.Options{ReadOnly: true, Memory: 64 << 20}
+
 // openImage opens a REF and a way to read its content through the node's cache.
-func (a *app) openImage(ctx context.Context, s string, o openOptions) (*opened, error) {
+func (a *app) openImage(ctx context.Context, s string, o openOptions, co cache.Options) (*opened, error) {
 	op, err := a.openRef(ctx, s, o)
 	if err != nil {
 		return nil, err
 	}
 	out := &opened{Opened: op}
-	if out.cache, err = cache.Open(a.dirs.Cache, cache.Options{Limit: int64(o.limit), Log: a.log()}); err != nil {
+	co.Log = a.log()
+	if out.cache, err = cache.Open(a.dirs.Cache, co); err != nil {
 		return nil, errors.Join(fmt.Errorf("cache %s: %w", a.dirs.Cache, err), out.Close())
 	}
 	if out.im, err = image.New(op.Flist, op.Source, image.Options{Cache: out.cache, Deadline: o.deadline, Log: a.log()}); err != nil {

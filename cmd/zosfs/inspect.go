@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -35,12 +36,13 @@ func (a *app) inspectCmd() *cobra.Command {
 		Use:   "inspect REF",
 		Short: "Show digests, sums and properties of an image",
 		Long: `Show what an flist says of itself: its digests, how many files, chunks and blobs, how many
-bytes they are plain, deduplicated and stored, its properties and sources.
+bytes they are plain, deduplicated and stored, its properties and sources. Entries are names:
+a file with two counts as one file and one hard link, and the root has none.
 
   zosfs inspect acme/debian:12
   zosfs inspect --json ./tree.flist | jq .counts
 
-Exit codes: 0 done, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, given []string) (err error) {
 			op, err := a.openRef(c.Context(), given[0], o)
@@ -68,7 +70,7 @@ func (a *app) inspect(op *ref.Opened) error {
 	fmt.Fprintf(w, "image\t%s\n", term.Printable([]byte(v.Ref)))
 	fmt.Fprintf(w, "flist digest\t%s\n", v.Digest)
 	fmt.Fprintf(w, "tree digest\t%s\n", v.TreeDigest)
-	fmt.Fprintf(w, "entries\t%d (%d files, %d directories, %d symlinks, %d others)\n", n.Entries, n.Files, n.Dirs, n.Symlinks, n.Nodes-n.Files-n.Dirs-n.Symlinks)
+	fmt.Fprintf(w, "entries\t%d: %s\n", n.Entries, entriesText(n))
 	fmt.Fprintf(w, "content\t%s in files, %s without duplicates and holes, %s stored\n", bytesText(n.Size), bytesText(n.Unique), bytesText(n.Stored))
 	fmt.Fprintf(w, "made of\t%s, %s, %s\n", count(n.Objects, "object"), count(n.Chunks, "chunk"), count(n.Blobs, "blob"))
 	for _, k := range slices.Sorted(maps.Keys(v.Properties)) {
@@ -78,6 +80,27 @@ func (a *app) inspect(op *ref.Opened) error {
 		fmt.Fprintf(w, "source\t%s\n", term.Printable([]byte(s.URL)))
 	}
 	return w.Flush()
+}
+
+// entriesText says what the names of a tree are; the root is none, and a further name of a file
+// is a hard link.
+func entriesText(n flist.Counts) string {
+	var parts []string
+	for _, k := range []struct {
+		n    int64
+		what string
+	}{
+		{n.Files, "file"}, {n.Dirs - 1, "directory"}, {n.Symlinks, "symlink"},
+		{n.Nodes - n.Files - n.Dirs - n.Symlinks, "other"}, {n.Entries - (n.Nodes - 1), "hard link"},
+	} {
+		if k.n > 0 {
+			parts = append(parts, count(k.n, k.what))
+		}
+	}
+	if len(parts) == 0 {
+		return "the root alone"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // closing closes c at the end of a function and keeps the first error.

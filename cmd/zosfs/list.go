@@ -144,7 +144,7 @@ func (a *app) lsCmd() *cobra.Command {
   zosfs ls -l ./tree.flist /usr/bin
   zosfs ls --json acme/debian:12 /etc     one object a line
 
-Exit codes: 0 done, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, given []string) error {
 			return a.treeOf(c, given, o, func(r *flist.Reader, t *image.Tree, p place) error {
@@ -223,13 +223,14 @@ func (a *app) findCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "find REF [PATH]",
 		Short: "Print every path below a directory of an image",
-		Long: `Print every path below a directory of an image, one a line, directories before what
-they hold. Only the flist is read.
+		Long: `Print a directory of an image and every path below it, one a line, directories before what
+they hold, as find(1) does. The directory itself is one line more than the entries that other
+commands count. Only the flist is read.
 
   zosfs find acme/debian:12 /etc
   zosfs find --json ./tree.flist          one object a line, with "path"
 
-Exit codes: 0 done, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, given []string) error {
 			return a.treeOf(c, given, o, func(r *flist.Reader, t *image.Tree, p place) error {
@@ -246,22 +247,22 @@ Exit codes: 0 done, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied,
 	return a.refFlags(c, &o)
 }
 
-// walk visits p and all below it, depth first, with the depth and whether a node is the
-// last of its directory.
-func walk(t *image.Tree, p place, depth int, visit func(p place, depth int, last bool) error) error {
+// walk visits p and all below it, or limit levels if that is not 0, depth first, with the depth
+// and whether a node is the last of its directory.
+func walk(t *image.Tree, p place, limit int, visit func(p place, depth int, last bool) error) error {
 	type step struct {
 		place
 		depth int
 		last  bool
 	}
-	todo := []step{{p, depth, true}}
+	todo := []step{{p, 0, true}}
 	for len(todo) > 0 {
 		s := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		if err := visit(s.place, s.depth, s.last); err != nil {
 			return err
 		}
-		if t.Attr(s.id).Mode&flist.ModeType != flist.ModeDir {
+		if t.Attr(s.id).Mode&flist.ModeType != flist.ModeDir || limit > 0 && s.depth == limit {
 			continue
 		}
 		n := t.DirLen(s.id)
@@ -275,40 +276,38 @@ func walk(t *image.Tree, p place, depth int, visit func(p place, depth int, last
 
 func (a *app) treeCmd() *cobra.Command {
 	var o openOptions
-	depth := 0
+	var depth number
 	c := &cobra.Command{
 		Use:   "tree REF [PATH]",
 		Short: "Draw the tree of an image",
-		Long: `Draw the tree of an image with sizes. Only the flist is read.
+		Long: `Draw the tree of an image with sizes, and say how much was drawn. Only the flist is read.
 
   zosfs tree --depth 2 acme/debian:12
   zosfs tree ./tree.flist /etc/apt
 
-Exit codes: 0 done, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, given []string) error {
 			return a.treeOf(c, given, o, func(r *flist.Reader, t *image.Tree, p place) error {
-				return a.draw(r, t, p, depth)
+				return a.draw(r, t, p, int(depth))
 			})
 		},
 	}
-	c.Flags().IntVar(&depth, "depth", 0, "levels to draw; 0 is all")
+	c.Flags().Var(&depth, "depth", "levels to draw; 0 is all")
 	return a.refFlags(c, &o)
 }
 
 func (a *app) draw(r *flist.Reader, t *image.Tree, p place, limit int) error {
 	var bars []bool // by depth: whether more of that directory follows
 	files, dirs := 0, 0
-	err := walk(t, p, 0, func(p place, depth int, last bool) error {
+	err := walk(t, p, limit, func(p place, depth int, last bool) error {
 		bars = append(bars[:depth], !last)
 		at := t.Attr(p.id)
-		if at.Mode&flist.ModeType == flist.ModeDir {
-			dirs++
-		} else {
+		switch {
+		case at.Mode&flist.ModeType != flist.ModeDir:
 			files++
-		}
-		if limit > 0 && depth > limit {
-			return nil
+		case depth > 0: // where it begins is no entry
+			dirs++
 		}
 		if a.json {
 			return a.emit("entry", entry(r, t, p.path, p.id))
@@ -339,7 +338,7 @@ func (a *app) draw(r *flist.Reader, t *image.Tree, p place, limit int) error {
 		return err
 	})
 	if err == nil && !a.json {
-		_, err = fmt.Fprintf(a.out, "\n%d directories, %s\n", dirs, count(int64(files), "file"))
+		_, err = fmt.Fprintf(a.out, "\n%s, %s\n", count(dirs, "directory"), count(files, "file"))
 	}
 	return err
 }
@@ -356,7 +355,7 @@ shown itself, not what it points to.
   zosfs stat acme/debian:12 /bin/ls
   zosfs stat --json ./tree.flist /etc/passwd /etc/shadow
 
-Exit codes: 0 done, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 flist damaged, 4 no such image or path, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.MinimumNArgs(2)),
 		RunE: func(c *cobra.Command, given []string) error {
 			return a.treeOf(c, given[:1], o, func(r *flist.Reader, t *image.Tree, _ place) error {
@@ -420,7 +419,7 @@ func (a *app) stat(r *flist.Reader, t *image.Tree, p place) error {
 	}
 	if s.Digest != "" {
 		fmt.Fprintf(w, "digest\t%s\n", s.Digest)
-		fmt.Fprintf(w, "content\t%s in %s, %s stored in %s\n", bytesText(s.Data), count(int64(s.Chunks), "chunk"), bytesText(s.Stored), count(int64(s.Blobs), "blob"))
+		fmt.Fprintf(w, "content\t%s in %s, %s stored in %s\n", bytesText(s.Data), count(s.Chunks, "chunk"), bytesText(s.Stored), count(s.Blobs, "blob"))
 	}
 	for _, x := range t.Xattrs(p.id) {
 		fmt.Fprintf(w, "%s\t%s\n", term.Printable([]byte(x.Name)), term.Printable(x.Value))

@@ -30,7 +30,8 @@ for and not shown. An operator makes tokens with "zosfs hub token".
   zosfs login http://127.0.0.1:8080
   zosfs hub token --data /srv/hub --user acme | zosfs login https://hub.example
 
-Exit codes: 0 done, 1 failure, 2 usage, 5 the hub does not know the token, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 credentials file damaged, 5 the hub refused the token, or the credentials file
+is open to others, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error {
 			return a.login(c.Context(), given[0])
@@ -43,11 +44,15 @@ func (a *app) login(ctx context.Context, hub string) error {
 	if err != nil {
 		return &usageError{cmd: "zosfs login", err: err}
 	}
-	token, err := a.readToken()
+	token, name, err := a.readToken()
 	if err != nil {
 		return err
 	}
-	who, err := whoami(ctx, hub, token)
+	begin := a.now()
+	who, err := whoami(ctx, hub, token, name)
+	if _, ok := errors.AsType[*remote.UnreachableError](err); ok {
+		return fmt.Errorf("%w (waited %v)", err, a.now().Sub(begin).Round(100*time.Millisecond))
+	}
 	if err != nil {
 		return fmt.Errorf("log in to %s: %w", hub, err)
 	}
@@ -72,23 +77,28 @@ func (a *app) login(ctx context.Context, hub string) error {
 const loginPatience = 5 * time.Second
 
 // whoami asks a hub whose token it is.
-func whoami(ctx context.Context, hub, token string) (api.Whoami, error) {
-	client, err := remote.New(remote.Options{URL: hub, Token: token})
+func whoami(ctx context.Context, hub, token, name string) (api.Whoami, error) {
+	client, err := remote.New(remote.Options{URL: hub, Token: token, TokenName: name})
 	if err != nil {
 		return api.Whoami{}, err
 	}
 	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, loginPatience)
 	defer cancel()
+	late := errs.Textf(errs.ErrUnavailable, "no answer within %v", loginPatience)
 	for {
 		who, err := client.Whoami(ctx)
-		if !errors.Is(err, errs.ErrUnavailable) {
+		switch {
+		case ctx.Err() != nil:
+			return who, late
+		case !errors.Is(err, errs.ErrUnavailable):
 			return who, err
 		}
+		late = err // which says more
 		select {
 		case <-time.After(200 * time.Millisecond):
 		case <-ctx.Done():
-			return who, err
+			return who, late
 		}
 	}
 }
@@ -102,7 +112,8 @@ it worthless with "zosfs hub token revoke".
 
   zosfs logout http://127.0.0.1:8080
 
-Exit codes: 0 done, 1 failure, 2 usage, 4 no token of that hub is known.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 credentials file damaged, 4 no token of that hub is known, 5 the credentials
+file is open to others.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, given []string) error {
 			hub, err := credentials.Hub(given[0])
@@ -114,7 +125,7 @@ Exit codes: 0 done, 1 failure, 2 usage, 4 no token of that hub is known.`,
 				return err
 			}
 			if !creds.Remove(hub) {
-				return fmt.Errorf("no token of %s is known: %w", hub, errs.ErrNotFound)
+				return errs.Textf(errs.ErrNotFound, "no token of %s is known", hub)
 			}
 			if err := creds.Save(); err != nil {
 				return err
@@ -128,19 +139,20 @@ Exit codes: 0 done, 1 failure, 2 usage, 4 no token of that hub is known.`,
 	}
 }
 
-func (a *app) readToken() (string, error) {
-	if t := os.Getenv("ZOSFS_TOKEN"); t != "" {
-		return t, nil
+// readToken returns a token, and what to call it when it is refused.
+func (a *app) readToken() (token, name string, err error) {
+	if t := os.Getenv(credentials.EnvToken); t != "" {
+		return t, "the token in " + credentials.EnvToken, nil
 	}
 	if f, ok := a.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(a.err, "token: ")
 		p, err := term.ReadPassword(int(f.Fd()))
 		_, _ = fmt.Fprintln(a.err)
-		return strings.TrimSpace(string(p)), err
+		return strings.TrimSpace(string(p)), "this token", err
 	}
 	line, err := bufio.NewReader(io.LimitReader(a.in, 4096)).ReadString('\n')
 	if token := strings.TrimSpace(line); token != "" {
-		return token, nil
+		return token, "this token", nil
 	}
-	return "", fmt.Errorf("no token: set ZOSFS_TOKEN or give one on stdin (%w)", err)
+	return "", "", fmt.Errorf("no token: set %s or give one on stdin (%w)", credentials.EnvToken, err)
 }

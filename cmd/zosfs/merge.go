@@ -38,7 +38,7 @@ No content is read; blobs that a hub given as DEST lacks are copied to it.
   zosfs merge acme/debian:12 acme/layer:python acme/debian:12-python
   zosfs merge base.flist layer1.flist layer2.flist all.flist
 
-Exit codes: 0 done, 1 failure, 2 usage, 3 data damaged, 4 no such image, 5 denied, 6 hub unavailable.`,
+Exit codes: 0 done, 1 failure, 2 usage, 3 data damaged, 4 no such image, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.MinimumNArgs(2)),
 		RunE: func(c *cobra.Command, given []string) error {
 			refs, dest := given[:len(given)-1], given[len(given)-1]
@@ -73,9 +73,9 @@ func (a *app) merge(ctx context.Context, layers []*ref.Opened, to ref.Ref, creds
 	if a.json {
 		return a.emit("merged", out)
 	}
-	a.note("merged %s into %s: %d entries", count(int64(len(layers)), "layer"), out.Dest, out.Counts.Entries)
+	a.note("merged %s into %s: %s", count(len(layers), "layer"), out.Dest, count(out.Counts.Entries, "entry"))
 	if out.BlobsCopied > 0 {
-		a.note("copied %s, %s, that the hub did not have", count(int64(out.BlobsCopied), "blob"), bytesText(out.BytesCopied))
+		a.note("copied %s, %s, that the hub did not have", count(out.BlobsCopied, "blob"), bytesText(out.BytesCopied))
 	}
 	_, err = fmt.Fprintln(a.out, out.Digest)
 	return err

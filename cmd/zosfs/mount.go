@@ -1,18 +1,25 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/zosfs/zosfs/cache"
+	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/internal/credentials"
 	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/node"
+	"github.com/zosfs/zosfs/ref"
 )
 
 // mountOptions are the flags of mount.
@@ -20,6 +27,7 @@ type mountOptions struct {
 	openOptions
 	mode       string
 	foreground bool
+	hides      bool // there is something in the directory
 }
 
 func (a *app) mountCmd() *cobra.Command {
@@ -38,7 +46,10 @@ holds the mount; it is started when none runs, and ends a minute after its last 
 A read that no source serves within the deadline fails with EIO; "zosfs status" says which
 chunk, and what each source answered. It works again when a source is back.
 
-Exit codes: 0 mounted, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable, 130 interrupted.`,
+The cache, --cache and --cache-size, belongs to the service: they count when this command starts
+it, or with --foreground.
+
+Exit codes: 0 mounted, 1 failure, 2 usage, 3 flist damaged, 4 no such image or directory, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, given []string) error {
 			dir, err := filepath.Abs(given[1])
@@ -48,7 +59,10 @@ Exit codes: 0 mounted, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 d
 			if _, err := mount.ParseMode(o.mode); err != nil {
 				return badWords(c.CommandPath(), err)
 			}
-			a.warnHidden(dir)
+			if err := a.checkFree(c.Context(), dir); err != nil {
+				return err
+			}
+			o.hides = isFilled(dir)
 			if o.foreground {
 				return a.mountHere(c.Context(), given[0], dir, o)
 			}
@@ -56,9 +70,10 @@ Exit codes: 0 mounted, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 d
 		},
 	}
 	f := c.Flags()
-	_ = c.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"auto", "kernel", "fuse"}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringVar(&o.mode, "mode", "auto", "how to serve it: auto, kernel or fuse")
+	completeFlag(c, "mode", "auto", "kernel", "fuse")
 	f.BoolVar(&o.foreground, "foreground", false, "serve from this process until a signal or an unmount")
+	f.Var(&o.limit, "cache-size", "limit of the cache (default 20G)")
 	a.contentFlags(c, &o.openOptions)
 	return a.refFlags(c, &o.openOptions)
 }
@@ -78,22 +93,121 @@ func (a *app) mountByNode(ctx context.Context, s, dir string, o mountOptions) er
 		}
 		info, err = node.Dial(a.dirs).Mount(ctx, req)
 	}
+	if errors.Is(err, fs.ErrExist) {
+		err = cmp.Or(a.checkFree(ctx, dir), err) // it knows by now what is there
+	}
+	if err != nil {
+		return refused(ctx, r, creds, err)
+	}
+	if err := a.mounted(info, o); err != nil {
+		return err
+	}
+	a.noteCache(ctx, o)
+	return nil
+}
+
+// refused says which token was refused if that was the one in the environment: the service,
+// which was given it, cannot know.
+func refused(ctx context.Context, r ref.Ref, creds *credentials.File, err error) error {
+	if !errors.Is(err, errs.ErrDenied) || creds.TokenName(r.Hub) == "" {
+		return err
+	}
+	client, cerr := ref.Client(r, creds)
+	if cerr != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	if _, werr := client.Whoami(ctx); errors.Is(werr, errs.ErrDenied) {
+		return fmt.Errorf("open %v: %w", r, werr)
+	}
+	return err
+}
+
+// noteCache says so where a service that runs has another cache than the command line asks for.
+func (a *app) noteCache(ctx context.Context, o mountOptions) {
+	st, err := node.Dial(a.dirs).Status(ctx)
+	if err != nil {
+		return // the mount is there, which is what was asked for
+	}
+	const change = `"zosfs node stop" unmounts all and ends it, and the next mount starts another`
+	if o.limit > 0 && st.Cache.Limit != int64(o.limit) {
+		a.note("--cache-size has no effect: the node service runs already, with a cache of %s; %s", bytesText(st.Cache.Limit), change)
+	}
+	if dir, err := filepath.Abs(a.dirs.Cache); err == nil && st.Dirs.Cache != dir {
+		a.note("the node service runs already, with its cache in %s and not in %s; %s", st.Dirs.Cache, dir, change)
+	}
+}
+
+// checkFree fails if a mount of ours that answers is at dir. One that a service left is for the
+// next one, which is started for this mount, to bring back to life.
+func (a *app) checkFree(ctx context.Context, dir string) error {
+	dir = plainPath(dir)
+	all, err := mount.List()
 	if err != nil {
 		return err
 	}
-	return a.mounted(info)
+	for _, m := range slices.Backward(all) {
+		if m.Dir != dir {
+			continue
+		}
+		image, serving := a.imageAt(ctx, m)
+		if !serving {
+			return nil
+		}
+		return errs.Textf(fs.ErrExist, "%s shows %s already; unmount it first: zosfs umount %s", dir, image, dir)
+	}
+	return nil
 }
 
-// warnHidden says that a mount hides what is in the directory.
-func (a *app) warnHidden(dir string) {
+// imageAt names the image of a mount, as well as that is known, and reports whether somebody
+// answers for it.
+func (a *app) imageAt(ctx context.Context, m mount.Info) (image string, serving bool) {
+	st, err := node.Dial(a.dirs).Status(ctx)
+	for _, s := range st.Mounts {
+		if s.Dir == m.Dir {
+			return s.Ref, true
+		}
+	}
+	if errors.Is(err, node.ErrNotRunning) {
+		left, _ := node.Left(a.dirs) // what cannot be read is not known
+		for _, l := range left {
+			if l.Dir == m.Dir {
+				return l.Ref, false
+			}
+		}
+	}
+	return imageText(m), mount.Served(m)
+}
+
+// imageText names the image of a mount by what the mount table says.
+func imageText(m mount.Info) string {
+	if m.Mode == mount.Kernel {
+		name, _, _ := strings.Cut(filepath.Base(m.Image), ".")
+		return "flist " + name
+	}
+	return m.Source
+}
+
+// plainPath returns dir as the mount table has it, as far as that can be told.
+func plainPath(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	if plain, err := filepath.EvalSymlinks(dir); err == nil {
+		return plain
+	}
+	return dir
+}
+
+// isFilled reports whether a mount hides something.
+func isFilled(dir string) bool {
 	f, err := os.Open(dir)
 	if err != nil {
-		return // mounting says it better
+		return false // mounting says it better
 	}
 	defer func() { _ = f.Close() }()
-	if names, _ := f.Readdirnames(1); len(names) > 0 {
-		a.note("%s is not empty; what is in it is hidden until the image is unmounted", dir)
-	}
+	names, _ := f.Readdirnames(1)
+	return len(names) > 0
 }
 
 // nodeArgs is the command line of a service that is started for a mount.
@@ -105,7 +219,7 @@ func (a *app) nodeArgs(o mountOptions) []string {
 	return args
 }
 
-func (a *app) mounted(info node.MountInfo) error {
+func (a *app) mounted(info node.MountInfo, o mountOptions) error {
 	if a.json {
 		return a.emit("mount", info)
 	}
@@ -118,13 +232,16 @@ func (a *app) mounted(info node.MountInfo) error {
 	if info.Reason != "" {
 		a.note("mode %s: %s", info.Mode, info.Reason)
 	}
-	a.note("mounted %s at %s: %d entries, %s", info.Ref, info.Dir, info.Counts.Entries, bytesText(info.Counts.Size))
+	a.note("mounted %s at %s: %s, %s", info.Ref, info.Dir, count(info.Counts.Entries, "entry"), bytesText(info.Counts.Size))
+	if o.hides {
+		a.note("%s was not empty; what is in it is hidden until the image is unmounted", info.Dir)
+	}
 	return nil
 }
 
 // mountHere serves a mount from this process.
 func (a *app) mountHere(ctx context.Context, s, dir string, o mountOptions) (err error) {
-	im, err := a.openImage(ctx, s, o.openOptions)
+	im, err := a.openImage(ctx, s, o.openOptions, cache.Options{Limit: int64(o.limit)})
 	if err != nil {
 		return err
 	}
@@ -135,7 +252,7 @@ func (a *app) mountHere(ctx context.Context, s, dir string, o mountOptions) (err
 	if err != nil {
 		return err
 	}
-	if err := a.mounted(node.MountInfo{Ref: im.Ref.String(), Dir: dir, Mode: m.Mode(), Reason: m.Why(), Digest: im.Flist.Digest(), TreeDigest: im.Flist.TreeDigest(), Counts: im.Flist.Counts(), Stale: im.Stale}); err != nil {
+	if err := a.mounted(node.MountInfo{Ref: im.Ref.String(), Dir: dir, Mode: m.Mode(), Reason: m.Why(), Digest: im.Flist.Digest(), TreeDigest: im.Flist.TreeDigest(), Counts: im.Flist.Counts(), Stale: im.Stale}, o); err != nil {
 		return errors.Join(err, m.Unmount(context.WithoutCancel(ctx), false))
 	}
 	if err := a.flush(); err != nil {
@@ -162,41 +279,33 @@ func (a *app) umountCmd() *cobra.Command {
 		Aliases: []string{"unmount"},
 		Short:   "Unmount images",
 		Long: `Unmount images. A mount that is in use is left alone, unless --lazy: then it goes out of the
-tree at once and ends when its last user does. umount(8) does as well.
+tree at once and ends when its last user does. Of several, one that cannot be unmounted does not
+keep the others; the exit code is that of the first failure. umount(8) does as well.
 
   zosfs umount /mnt
 
-Exit codes: 0 done, 1 busy or another failure, 2 usage, 4 nothing of ours is mounted there, 5 denied.`,
+Exit codes: 0 done, 1 busy or another failure, 2 usage, 4 nothing of ours is mounted there, 5 denied, 6 the node service ended meanwhile, 130 interrupted.`,
 		Args:              args(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: mountPoints,
 		RunE: func(c *cobra.Command, given []string) error {
+			var failed several
 			for _, dir := range given {
 				dir, err := filepath.Abs(dir)
+				if err == nil {
+					err = a.umount(c.Context(), dir, lazy)
+				}
 				if err != nil {
-					return err
+					failed = append(failed, err)
 				}
-				if err := a.umount(c.Context(), dir, lazy); err != nil {
-					return err
-				}
+			}
+			if len(failed) > 0 {
+				return failed
 			}
 			return nil
 		},
 	}
 	c.Flags().BoolVar(&lazy, "lazy", false, "detach now, end when it is no longer in use")
 	return c
-}
-
-// mountPoints completes with the directories of our mounts.
-func mountPoints(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	all, err := mount.List()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveDefault
-	}
-	var dirs []cobra.Completion
-	for _, m := range all {
-		dirs = append(dirs, m.Dir)
-	}
-	return dirs, cobra.ShellCompDirectiveNoFileComp
 }
 
 // umount asks the service that holds the mount; a mount of another process, or of one that
@@ -207,13 +316,25 @@ func (a *app) umount(ctx context.Context, dir string, lazy bool) error {
 		err = mount.Unmount(ctx, dir, lazy)
 	}
 	if err != nil {
-		return err
+		return whyNot(dir, err)
 	}
 	if a.json {
 		return a.emit("umount", map[string]any{"dir": dir})
 	}
 	a.note("unmounted %s", dir)
 	return nil
+}
+
+// whyNot says why dir could not be unmounted, where more is known than err says.
+func whyNot(dir string, err error) error {
+	if _, lerr := os.Lstat(dir); errors.Is(lerr, fs.ErrNotExist) {
+		return errs.Textf(fs.ErrNotExist, "unmount %s: no such directory", dir)
+	}
+	inside, lerr := mount.Beneath(dir)
+	if !errors.Is(err, unix.EBUSY) || lerr != nil || len(inside) == 0 {
+		return err
+	}
+	return errs.Textf(unix.EBUSY, "unmount %s: unmount first what is mounted inside it: %s", dir, strings.Join(inside, ", "))
 }
 
 // revived calls ask, which asks the node service. Where that has died, and its mounts are still

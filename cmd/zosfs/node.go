@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,8 +36,8 @@ ZOSFS_STATE names the directory of its socket, ZOSFS_CACHE that of the cache. Un
 manager it takes its socket from it and says when it is ready; units for systemd are in
 contrib/systemd.
 
-Exit codes: 0 done, 1 failure (one runs already), 2 usage.`,
-		Args: args(cobra.NoArgs),
+Exit codes: 0 done, also after a signal, 1 failure, 2 usage, 5 directory not allowed, 6 one runs already.`,
+		Args: group,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return node.Run(c.Context(), node.Options{Dirs: a.dirs, CacheLimit: int64(limit), Log: a.serviceLog(), Idle: idle, Version: version, Keeper: []string{"node", "keeper"}, KeepMounts: keep})
 		},
@@ -59,7 +60,7 @@ itself; it ends ten seconds after nothing is held any more.
 
   zosfs node keeper
 
-Exit codes: 0 done, 1 failure (one runs already), 2 usage.`,
+Exit codes: 0 done, 1 failure, 2 usage, 6 one runs already.`,
 		Hidden: true,
 		Args:   args(cobra.NoArgs),
 		RunE:   func(c *cobra.Command, _ []string) error { return node.RunKeeper(c.Context(), a.dirs) },
@@ -81,7 +82,7 @@ the service ends, or until it is interrupted.
 A service numbers its events ("seq") from 1. Whoever reads too slowly is told how many he
 missed.
 
-Exit codes: 0 the service has ended, 1 failure, 2 usage, 6 no service runs, 130 interrupted.`,
+Exit codes: 0 the service has ended, 1 failure, 2 usage, 5 the service is of somebody else, 6 no service runs, 130 interrupted.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			for v, err := range node.Dial(a.dirs).Events(c.Context(), since) {
@@ -146,7 +147,7 @@ the service and never go back.
 
 With --json the same text is the "text" of one object.
 
-Exit codes: 0 done, 1 failure, 2 usage, 6 no service runs.`,
+Exit codes: 0 done, 1 failure, 2 usage, 5 the service is of somebody else, 6 no service runs.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			text, err := node.Dial(a.dirs).Metrics(c.Context())
@@ -171,20 +172,41 @@ from them gets errors.
 
   zosfs node stop
 
-Exit codes: 0 done, or none ran; 1 failure, 2 usage.`,
+Exit codes: 0 done, or none ran, 1 failure, 2 usage, 5 the service is of somebody else.`,
 		Args: args(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			err := a.revived(c.Context(), func() error { return node.Dial(a.dirs).Stop(c.Context()) })
-			if err != nil && !errors.Is(err, node.ErrNotRunning) {
-				return err
-			}
-			if a.json {
-				return a.emit("node", map[string]any{"running": false, "stopped": err == nil})
-			}
-			if err != nil {
-				a.note("no node service runs")
-			}
-			return nil
-		},
+		RunE: func(c *cobra.Command, _ []string) error { return a.nodeStop(c.Context()) },
 	}
+}
+
+func (a *app) nodeStop(ctx context.Context) error {
+	client := node.Dial(a.dirs)
+	var st node.Status
+	err := a.revived(ctx, func() (err error) {
+		st, err = client.Status(ctx)
+		return err
+	})
+	if err == nil {
+		err = client.Stop(ctx)
+	}
+	if err != nil && !errors.Is(err, node.ErrNotRunning) {
+		return err
+	}
+	unmounted := []string{}
+	for _, m := range st.Mounts {
+		if !m.Detached {
+			unmounted = append(unmounted, m.Dir)
+		}
+	}
+	switch {
+	case a.json:
+		return a.emit("node", map[string]any{"running": false, "stopped": err == nil, "pid": st.PID, "unmounted": unmounted})
+	case err != nil:
+		a.note("no node service runs")
+		return nil
+	}
+	for _, dir := range unmounted {
+		a.note("unmounted %s", dir)
+	}
+	a.note("the node service with pid %d has ended", st.PID)
+	return nil
 }

@@ -28,6 +28,7 @@ type packOptions struct {
 	public  bool
 	noCache bool
 	author  string
+	workers number
 }
 
 func (a *app) packCmd() *cobra.Command {
@@ -56,7 +57,7 @@ Exit codes: 0 done, 1 failure, 2 usage, 3 data damaged, 4 no such directory, 5 d
 	f.BoolVar(&o.SkipUnreadable, "skip-unreadable", false, "leave out what cannot be read, and list it")
 	f.BoolVar(&o.AllowChanged, "allow-changed", false, "keep files that change meanwhile as they were read")
 	f.BoolVar(&o.OneFileSystem, "one-file-system", false, "keep directories where other file systems are mounted empty")
-	f.IntVar(&o.Workers, "workers", 0, "how many files are read at once (default: one a CPU)")
+	f.Var(&o.workers, "workers", "how many files are read at once (default: one a CPU)")
 	f.BoolVar(&o.noCache, "no-cache", false, "read all files, also those that did not change since the last pack")
 	f.BoolVar(&o.public, "public", false, "make the repository readable without a token")
 	f.StringVar(&o.author, "author", "", "who made the image")
@@ -64,6 +65,10 @@ Exit codes: 0 done, 1 failure, 2 usage, 3 data damaged, 4 no such directory, 5 d
 }
 
 func (a *app) pack(ctx context.Context, source, dest string, o packOptions) error {
+	if err := pack.CheckExclude(o.Exclude); err != nil {
+		return badWords("zosfs pack", err)
+	}
+	o.Workers = int(o.workers)
 	r, creds, err := a.ref(dest)
 	if err != nil {
 		return err
@@ -183,11 +188,14 @@ func (a *app) sweep() {
 // take the image in the end.
 func mayWrite(ctx context.Context, client *remote.Client, r ref.Ref) error {
 	who, err := client.Whoami(ctx)
+	if _, ok := errors.AsType[*remote.UnreachableError](err); ok {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("pack to %s: %w", r, err)
 	}
 	if who.Scope == api.ScopeRead || who.Scope == api.ScopeWrite && who.User != r.Owner {
-		return fmt.Errorf("pack to %s: the token of %s may %s, and write to %s/… at most: %w", r, who.User, who.Scope, who.User, errs.ErrDenied)
+		return errs.Textf(errs.ErrDenied, "pack to %s: the token of %s may %s, and write to %s/… at most", r, who.User, who.Scope, who.User)
 	}
 	return nil
 }
@@ -227,7 +235,7 @@ func (a *app) packed(res pack.Result, dest string) error {
 		a.note("the next pack will read all files again: %s", res.CacheError)
 	}
 	n := res.Counts
-	a.note("packed %s with %s: %s without duplicates and holes, %s", count(n.Entries, "name"), bytesText(n.Size), bytesText(n.Unique), count(n.Chunks, "chunk"))
+	a.note("packed %s with %s: %s without duplicates and holes, %s", count(n.Entries, "entry"), bytesText(n.Size), bytesText(n.Unique), count(n.Chunks, "chunk"))
 	a.note("sent %s in %s: %s new, %d were there", bytesText(res.BytesSent), count(res.BlobsSent, "blob"), count(res.ChunksNew, "chunk"), res.ChunksKnown)
 	a.note("wrote %s", dest)
 	_, err := fmt.Fprintln(a.out, res.Digest)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -39,12 +40,41 @@ func (s *size) String() string {
 // Type implements pflag.Value.
 func (*size) Type() string { return "size" }
 
-// count writes a number of things.
-func count(n int64, thing string) string {
-	if n != 1 {
-		thing += "s"
+// number is a flag that is not negative.
+type number int
+
+// Set implements pflag.Value.
+func (n *number) Set(text string) error {
+	v, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return errors.New("want a number, 0 or more")
 	}
-	return fmt.Sprint(n, " ", thing)
+	*n = number(v)
+	return nil
+}
+
+// String implements pflag.Value.
+func (n *number) String() string { return strconv.Itoa(int(*n)) }
+
+// Type implements pflag.Value.
+func (*number) Type() string { return "int" }
+
+// count writes a number of things.
+func count[N int | int64](n N, thing string) string {
+	return fmt.Sprint(n, " ", plural(n, thing))
+}
+
+// plural returns what n of a thing are called.
+func plural[N int | int64](n N, thing string) string {
+	switch stem, y := strings.CutSuffix(thing, "y"); {
+	case n == 1:
+		return thing
+	case y:
+		return stem + "ies"
+	case strings.HasSuffix(thing, "s"):
+		return thing + "es"
+	}
+	return thing + "s"
 }
 
 // bytesText writes n for a person, in binary units.

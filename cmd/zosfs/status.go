@@ -1,17 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/internal/term"
 	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/mount/kernel"
@@ -24,117 +25,168 @@ func (a *app) statusCmd() *cobra.Command {
 		Short: "Show mounts, what they read and fetched, and what went wrong",
 		Long: `Show the node service: its cache and its mounts, or the one at DIR: mode and why, reads and
 what came from the cache, bytes and requests per source, the last errors with the chunk and
-what each source answered.
+what each source answered. Mounts of other processes, and what a service left that was killed,
+are shown with who answers for them, and what to do if nobody does.
 
   zosfs status
   zosfs status --json /mnt
 
-Exit codes: 0 done, 1 failure, 2 usage, 4 nothing of ours is mounted at DIR. When no service
-runs there are no mounts, and that is no failure.`,
+Exit codes: 0 done, 1 failure, 2 usage, 4 nothing of ours is mounted at DIR, 5 the service is of somebody else, 6 it ended
+meanwhile. That no service runs is no failure.`,
 		Args:              args(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: mountPoints,
 		RunE:              func(c *cobra.Command, given []string) error { return a.status(c.Context(), given) },
 	}
 }
 
+// otherMount is a mount that the service does not have, or that is there without one.
+type otherMount struct {
+	mount.Info
+	Ref    string `json:"ref"`
+	Served bool   `json:"served"` // a process answers
+	State  string `json:"state"`  // for people, with what to do
+}
+
 func (a *app) status(ctx context.Context, given []string) error {
 	st, err := node.Dial(a.dirs).Status(ctx)
-	if errors.Is(err, node.ErrNotRunning) && len(given) == 0 {
-		return a.statusAlone()
+	running := err == nil
+	if err != nil && !errors.Is(err, node.ErrNotRunning) {
+		return err
 	}
+	others, err := a.others(ctx, running, st)
 	if err != nil {
 		return err
 	}
 	if len(given) > 0 {
-		if st.Mounts, err = mountAt(st.Mounts, given[0]); err != nil {
-			return err
+		dir := plainPath(given[0])
+		st.Mounts = slices.DeleteFunc(st.Mounts, func(m node.MountInfo) bool { return m.Dir != dir })
+		others = slices.DeleteFunc(others, func(m otherMount) bool { return m.Dir != dir })
+		if len(st.Mounts)+len(others) == 0 {
+			return errs.Textf(fs.ErrNotExist, "%s: no image is mounted there", given[0])
 		}
 	}
-	if a.json {
+	switch {
+	case a.json && running:
 		return a.emit("status", struct {
 			Running bool `json:"running"`
 			node.Status
-		}{true, st})
-	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	if len(given) == 0 {
-		fmt.Fprintf(w, "service\tpid %d, since %s\n", st.PID, st.Since.Format(time.DateTime))
-		fmt.Fprintf(w, "cache\t%s of %s in %s, %d chunks, %d hits, %d misses\n", bytesText(st.Cache.Bytes), bytesText(st.Cache.Limit), st.Dirs.Cache, st.Cache.Chunks, st.Cache.Hits, st.Cache.Misses)
-		if c := st.Cache; c.Damaged+c.WriteErrors > 0 {
-			fmt.Fprintf(w, "\t%d chunks were damaged and dropped, %d writes failed\n", c.Damaged, c.WriteErrors)
-		}
-		for _, n := range st.Notes {
-			fmt.Fprintf(w, "note\t%s\n", term.Printable([]byte(n)))
-		}
-		for _, d := range st.Dead {
-			fmt.Fprintf(w, "dead\t%s: %s; try: %s\n", term.Printable([]byte(d.Dir)), term.Printable([]byte(d.Reason)), term.Printable([]byte(d.Try)))
-		}
-	}
-	for _, m := range st.Mounts {
-		mountStatus(w, m)
-	}
-	return w.Flush()
-}
-
-// statusAlone is the status where no service runs: mounts that are there are of processes of
-// their own, or of services that died.
-func (a *app) statusAlone() error {
-	left, err := mount.List()
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.emit("status", map[string]any{"running": false, "mounts": []any{}, "others": append([]mount.Info{}, left...)})
-	}
-	if len(left) == 0 {
+			Others []otherMount `json:"others"`
+		}{true, st, others})
+	case a.json:
+		return a.emit("status", map[string]any{"running": false, "mounts": []any{}, "others": others})
+	case !running && len(others) == 0:
 		a.note("no node service runs, and nothing is mounted")
 		return nil
+	case !running:
+		a.note("no node service runs")
 	}
-	a.note("no node service of this user runs")
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	for _, m := range left {
-		state := "served by another process"
-		if err := unix.Statfs(m.Dir, new(unix.Statfs_t)); errors.Is(err, unix.ENOTCONN) {
-			state = "dead, its service is gone: zosfs umount " + m.Dir
+	first := true
+	next := func() { // blocks have a blank line between them
+		if !first {
+			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", term.Printable([]byte(m.Dir)), term.Printable([]byte(m.Source)), term.Printable([]byte(state)))
+		first = false
+	}
+	if running && len(given) == 0 {
+		next()
+		serviceStatus(w, st)
+	}
+	for _, m := range st.Mounts {
+		next()
+		mountStatus(w, m)
+	}
+	for _, m := range others {
+		next()
+		fmt.Fprintf(w, "mount\t%s\nimage\t%s\nmode\t%s\nstate\t%s\n", term.Printable([]byte(m.Dir)), term.Printable([]byte(m.Ref)), m.Mode, term.Printable([]byte(m.State)))
 	}
 	return w.Flush()
 }
 
-func mountAt(all []node.MountInfo, dir string) ([]node.MountInfo, error) {
-	abs, err := filepath.Abs(dir)
+func serviceStatus(w *tabwriter.Writer, st node.Status) {
+	fmt.Fprintf(w, "service\tpid %d, since %s\n", st.PID, st.Since.Format(time.DateTime))
+	c := st.Cache
+	fmt.Fprintf(w, "cache\t%s of %s in %s, %s, %s, %s\n", bytesText(c.Bytes), bytesText(c.Limit), st.Dirs.Cache, count(c.Chunks, "chunk"), count(c.Hits, "hit"), count(c.Misses, "miss"))
+	if c.Damaged+c.WriteErrors > 0 {
+		fmt.Fprintf(w, "\t%s dropped, %s\n", count(c.Damaged, "damaged chunk"), count(c.WriteErrors, "failed write"))
+	}
+	for _, n := range st.Notes {
+		fmt.Fprintf(w, "note\t%s\n", term.Printable([]byte(n)))
+	}
+}
+
+// others returns the mounts that are not of the service, if one runs, and those that are dead.
+func (a *app) others(ctx context.Context, running bool, st node.Status) ([]otherMount, error) {
+	all, err := mount.List()
 	if err != nil {
 		return nil, err
 	}
-	if target, err := filepath.EvalSymlinks(abs); err == nil {
-		abs = target
+	others := []otherMount{}
+	told := map[string]bool{}
+	for _, m := range st.Mounts {
+		told[m.Dir] = true
+	}
+	for _, d := range st.Dead {
+		told[d.Dir] = true
+		others = append(others, otherMount{Info: d.Info, Ref: cmp.Or(d.Ref, imageText(d.Info)), State: "dead, " + d.Reason + "; try: " + d.Try})
+	}
+	left := map[string]node.LeftMount{}
+	kept := false
+	if !running {
+		table, err := node.Left(a.dirs)
+		if err != nil {
+			a.note("%v", err)
+		}
+		for _, m := range table {
+			left[m.Dir] = m
+		}
+		kept = len(left) > 0 && node.Kept(ctx, a.dirs)
 	}
 	for _, m := range all {
-		if m.Dir == abs {
-			return []node.MountInfo{m}, nil
+		if told[m.Dir] {
+			continue
 		}
+		o := otherMount{Info: m, Ref: imageText(m)}
+		was, ours := left[m.Dir]
+		if ours {
+			o.Ref = was.Ref
+		}
+		o.Served, o.State = stateOf(m, ours, kept)
+		others = append(others, o)
 	}
-	return nil, fmt.Errorf("%s: no image is mounted there: %w", dir, fs.ErrNotExist)
+	return others, nil
+}
+
+// stateOf says who answers for a mount that no service of this node tells of: ours says that the
+// last service had it, kept that a keeper holds it for the next one.
+func stateOf(m mount.Info, ours, kept bool) (served bool, state string) {
+	take := "zosfs umount " + m.Dir + " takes it away"
+	switch {
+	case ours && kept && m.Mode == mount.Kernel:
+		return false, "no service answers: names are there, reads wait; zosfs node, or any zosfs mount, goes on with it, " + take
+	case ours && m.Mode == mount.Kernel:
+		return false, "dead, no service answers: names are there, what is not in memory cannot be read; zosfs node, or any zosfs mount, mounts it anew, " + take
+	case !mount.Served(m) && ours:
+		return false, "dead, no service answers; zosfs node, or any zosfs mount, mounts it anew, " + take
+	case !mount.Served(m):
+		return false, "dead, the process that served it has gone; " + take
+	}
+	return true, "served by a process of its own (zosfs mount --foreground), or by the service of another state directory"
 }
 
 func mountStatus(w *tabwriter.Writer, m node.MountInfo) {
-	fmt.Fprintf(w, "\nmount\t%s\n", term.Printable([]byte(m.Dir)))
+	fmt.Fprintf(w, "mount\t%s\n", term.Printable([]byte(m.Dir)))
 	fmt.Fprintf(w, "image\t%s\n", term.Printable([]byte(m.Ref)))
 	fmt.Fprintf(w, "digest\t%s\n", m.Digest)
-	fmt.Fprintf(w, "tree\t%d entries, %s\n", m.Counts.Entries, bytesText(m.Counts.Size))
+	fmt.Fprintf(w, "tree\t%s, %s\n", count(m.Counts.Entries, "entry"), bytesText(m.Counts.Size))
 	fmt.Fprintf(w, "mode\t%s\n", servedText(m))
 	i := m.Image
-	fmt.Fprintf(w, "read\t%s in %d reads, %d chunks from the cache\n", bytesText(i.BytesRead), i.Reads, i.ChunksCached)
-	share := 0.0
-	if m.Counts.Stored > 0 {
-		share = 100 * float64(i.BytesFetched) / float64(m.Counts.Stored)
-	}
-	fmt.Fprintf(w, "fetched\t%s in %d requests, %d chunks: %.1f %% of the image\n", bytesText(i.BytesFetched), i.Requests, i.ChunksFetched, share)
+	fmt.Fprintf(w, "read\t%s in %s, %s from the cache\n", bytesText(i.BytesRead), count(i.Reads, "read"), count(i.ChunksCached, "chunk"))
+	fmt.Fprintf(w, "fetched\t%s in %s, %s; %s\n", bytesText(i.BytesFetched), count(i.Requests, "request"), count(i.ChunksFetched, "chunk"), shareText(i.BytesFetched, m.Counts.Stored))
 	for _, s := range m.Sources {
-		text := fmt.Sprintf("%s: %d requests, %s", s.Name, s.Requests, bytesText(s.Bytes))
+		text := fmt.Sprintf("%s: %s, %s", s.Name, count(s.Requests, "request"), bytesText(s.Bytes))
 		if s.Errors > 0 {
-			text += fmt.Sprintf(", %d errors", s.Errors)
+			text += ", " + count(s.Errors, "error")
 		}
 		if s.Quarantined {
 			text += ", QUARANTINED: it served wrong bytes"
@@ -145,8 +197,18 @@ func mountStatus(w *tabwriter.Writer, m node.MountInfo) {
 		fmt.Fprintf(w, "refused\t%s\n", term.Printable([]byte(r)))
 	}
 	for _, e := range i.LastErrors {
-		fmt.Fprintf(w, "error\t%s %s: chunk %v: %s\n", e.Time.Format(time.TimeOnly), term.Printable([]byte(e.Path)), e.Chunk, term.Printable([]byte(e.Text)))
+		text := brief(fmt.Sprintf("%s %s: %s (chunk %v)", e.Time.Format(time.TimeOnly), e.Path, e.Text, e.Chunk))
+		fmt.Fprintf(w, "error\t%s\n", term.Printable([]byte(text)))
 	}
+}
+
+// shareText sets what was fetched against the image. It can be more than that, as what was
+// evicted is fetched again.
+func shareText(fetched, stored int64) string {
+	if fetched > stored {
+		return "the image has " + bytesText(stored)
+	}
+	return fmt.Sprintf("%.1f %% of the image", 100*float64(fetched)/float64(max(stored, 1)))
 }
 
 // servedText says which path a mount uses, and why, and what is special about it.
@@ -154,9 +216,9 @@ func servedText(m node.MountInfo) string {
 	text := string(m.Mode)
 	switch m.Rung {
 	case kernel.FileBacked:
-		text += ", EROFS over its two files"
+		text += ", EROFS mounted from files"
 	case kernel.Loop:
-		text += ", EROFS over loop devices"
+		text += ", EROFS on loop devices"
 	}
 	if m.Reason != "" {
 		text += ": " + m.Reason

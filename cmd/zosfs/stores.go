@@ -56,7 +56,7 @@ func (a *app) openStores(ctx context.Context, urls []string, creds *credentials.
 // patient repeats calls that may succeed later, and says so.
 func (a *app) patient(st store.Store) *retry.Store {
 	return retry.New(st, retry.Options{Notify: func(err error, pause time.Duration) {
-		a.note("%v; again in %v", err, pause.Round(100*time.Millisecond))
+		a.note("%s; again in %v", brief(err.Error()), pause.Round(100*time.Millisecond))
 	}})
 }
 

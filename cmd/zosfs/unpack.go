@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -13,12 +15,14 @@ func (a *app) unpackCmd() *cobra.Command {
 	var o openOptions
 	var u unpack.Options
 	var owners bool
+	var workers number
 	c := &cobra.Command{
 		Use:   "unpack REF DIR",
 		Short: "Restore an image in a directory",
 		Long: `Restore everything an image holds in a directory: content with its holes, modes, times,
 hard links, attributes, devices, and owners when run as root. The directory is made when it
-is not there; one that is not empty is refused, unless --over.
+is not there; one that is not empty is refused, unless --over. What the node's cache holds is
+taken from there; what is fetched is not kept in it, as only mounts fill it.
 
   zosfs unpack acme/debian:12 /srv/root
   zosfs unpack --over ./tree.flist .
@@ -32,13 +36,14 @@ Exit codes: 0 done, 1 failure, 2 usage, 3 data damaged, 4 no such image, 5 denie
 					u.Owners = unpack.OwnersKeep
 				}
 			}
+			u.Workers = int(workers)
 			return a.unpack(c.Context(), given[0], given[1], o, u)
 		},
 	}
 	f := c.Flags()
 	f.BoolVar(&u.Over, "over", false, "unpack over what is there; files in the way are replaced")
 	f.BoolVar(&owners, "owners", false, "restore owners or fail; --owners=false leaves them (default: as root)")
-	f.IntVar(&u.Workers, "workers", 0, "how many files are filled at once (default 16)")
+	f.Var(&workers, "workers", "how many files are filled at once (default 16)")
 	a.contentFlags(c, &o)
 	return a.refFlags(c, &o)
 }
@@ -51,7 +56,7 @@ type unpackedJSON struct {
 }
 
 func (a *app) unpack(ctx context.Context, s, dir string, o openOptions, u unpack.Options) (err error) {
-	im, err := a.openImage(ctx, s, o)
+	im, err := a.openImage(ctx, s, o, readsCache)
 	if err != nil {
 		return err
 	}
@@ -65,6 +70,9 @@ func (a *app) unpack(ctx context.Context, s, dir string, o openOptions, u unpack
 	stop()
 	if err != nil {
 		bar.Abort()
+		if errors.Is(err, fs.ErrExist) && !u.Over {
+			err = fmt.Errorf("%w; --over unpacks over what is there", err)
+		}
 		return err
 	}
 	bar.Done()
@@ -77,6 +85,6 @@ func (a *app) unpack(ctx context.Context, s, dir string, o openOptions, u unpack
 	}{{"left out, only root makes devices", res.Devices}, {"without some attributes, which are not allowed here", res.Xattrs}, {"without setuid and setgid, as the owner is another", res.Modes}} {
 		a.noteList(l.what, l.Paths, l.Count)
 	}
-	_, err = fmt.Fprintf(a.out, "%d entries and %s restored in %s\n", res.Entries, bytesText(res.Bytes), dir)
+	_, err = fmt.Fprintf(a.out, "%s and %s restored in %s\n", count(res.Entries, "entry"), bytesText(res.Bytes), dir)
 	return err
 }

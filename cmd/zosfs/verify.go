@@ -26,7 +26,7 @@ each object is compared with its digest. All damage is listed, not only the firs
   zosfs verify acme/debian:12
   zosfs verify --deep ./tree.flist
 
-Exit codes: 0 all is well, 2 usage, 3 data damaged, 4 no such image, or blobs are missing, 5 denied, 6 unavailable.`,
+Exit codes: 0 all is well, 1 failure, 2 usage, 3 data damaged, 4 no such image, or blobs are missing, 5 denied, 6 unavailable, 130 interrupted.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error {
 			if deep {

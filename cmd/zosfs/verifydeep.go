@@ -49,7 +49,7 @@ func (a *app) verifyDeep(ctx context.Context, s string, o openOptions) (err erro
 		}
 	}
 	if n := int64(len(report.Damage)) + report.More; n > 0 {
-		return fmt.Errorf("%s: %d pieces of content are damaged: %w", op.Ref, n, errs.ErrCorrupt)
+		return errs.Textf(errs.ErrCorrupt, "%s: %s of content damaged", op.Ref, count(n, "piece"))
 	}
 	return a.verified(verifyJSON{Digest: op.Flist.Digest(), Deep: true, Blobs: op.Flist.Counts().Blobs, Bytes: read})
 }

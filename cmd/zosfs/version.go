@@ -15,7 +15,7 @@ func (a *app) versionCmd() *cobra.Command {
 
   zosfs version --json
 
-Exit codes: 0 done, 2 usage.`,
+Exit codes: 0 done, 1 failure, 2 usage.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if a.json {

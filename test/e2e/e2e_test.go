@@ -75,6 +75,7 @@ func scripts(t *testing.T, dir string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"grow": grow, "mutate": mutate, "same": same, "hub": hub, "capture": capture, "atmost": atMost, "damage": damage,
+			"code": code,
 		},
 	})
 }
@@ -204,6 +205,24 @@ func atMost(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if a, b := number(ts, args[0]), number(ts, args[1]); (a <= b) == neg {
 		ts.Fatalf("%d against %d", a, b)
+	}
+}
+
+// code runs a program that must end with an exit code: code CODE PROGRAM [ARGUMENT...].
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code CODE PROGRAM [ARGUMENT...]")
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != number(ts, args[0]) {
+		ts.Fatalf("exit code %d, want %s; stderr:\n%s", got, args[0], ts.ReadFile("stderr"))
 	}
 }
 
