@@ -107,6 +107,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no remarks")
 	f.BoolVar(&a.debug, "debug", false, "log what is done, on stderr")
 	f.StringVar(&a.cache, "cache", "", "cache directory (default $ZOSFS_CACHE, else /var/cache/zosfs for root, XDG for others)")
+	_ = root.MarkPersistentFlagDirname("cache")
 	root.AddCommand(
 		a.packCmd(), a.unpackCmd(), a.mountCmd(), a.umountCmd(), a.statusCmd(),
 		a.lsCmd(), a.treeCmd(), a.findCmd(), a.statCmd(), a.catCmd(), a.inspectCmd(), a.verifyCmd(),

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/flist"
 	"github.com/zosfs/zosfs/node"
 )
 
@@ -141,6 +142,17 @@ func TestUsage(t *testing.T) {
 		{"pack . ./x.flist", 2, "--store"},
 		{"pack --store file:///x . http://127.0.0.1:1/a/b:c", 2, "no --store"},
 		{"cache prune --to much", 2, "no size"},
+		{"mont", 2, "did you mean mount or umount?"},
+		{"cache bogus", 2, `unknown command "bogus" of "zosfs cache"`},
+		{"completion powershell", 2, "powershell"},
+		{"help bogus", 2, "bogus"},
+		{"cache stats x", 2, "have 1 argument\n"},
+		{"tree --depth -1 x.flist", 2, "0 or more"},
+		{"pack --workers -3 . x.flist", 2, "0 or more"},
+		{"pack --exclude [ . x.flist", 2, `exclude pattern "["`},
+		{"hub serve --data /no/such --listen 127.0.0.1", 2, "listen on 127.0.0.1: missing port"},
+		{"hub token --data /no/such --user x", 4, "zosfs hub serve --data /no/such"},
+		{"status /no/such", 4, "/no/such: no image is mounted there\n"},
 		{"hub token --data /x", 2, "user"},
 		{"hub serve", 2, "data"},
 	} {
@@ -165,15 +177,6 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-func TestCompletion(t *testing.T) {
-	isolate(t)
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if code, out, errOut := exec(t, "", "completion", shell); code != 0 || !strings.Contains(out, "zosfs") {
-			t.Errorf("completion %s: exit %d, %d bytes, %s", shell, code, len(out), errOut)
-		}
-	}
-}
-
 func TestSize(t *testing.T) {
 	for text, want := range map[string]int64{"0": 0, "5": 5, "1K": 1024, "2.5M": 5 << 19, "20G": 20 << 30, "3GiB": 3 << 30, "1T": 1 << 40, "7kb": 7 << 10} {
 		var s size
@@ -186,6 +189,82 @@ func TestSize(t *testing.T) {
 		if err := s.Set(text); err == nil {
 			t.Errorf("Set(%q) = %d, want an error", text, s)
 		}
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for text, want := range map[string]int{"0": 0, "16": 16} {
+		var n number
+		if err := n.Set(text); err != nil || int(n) != want {
+			t.Errorf("Set(%q) = %d, %v, want %d", text, n, err, want)
+		}
+	}
+	for _, text := range []string{"", "-1", "1.5", "x", "4294967296"} {
+		var n number
+		if err := n.Set(text); err == nil {
+			t.Errorf("Set(%q) = %d, want an error", text, n)
+		}
+	}
+}
+
+func TestCount(t *testing.T) {
+	for thing, want := range map[string]string{"chunk": "0 chunks, 1 chunk, 2 chunks", "directory": "0 directories, 1 directory, 2 directories", "miss": "0 misses, 1 miss, 2 misses"} {
+		if got := count(0, thing) + ", " + count(1, thing) + ", " + count(2, thing); got != want {
+			t.Errorf("count says %s, want %s", got, want)
+		}
+	}
+}
+
+func TestEntriesText(t *testing.T) {
+	for want, n := range map[string]flist.Counts{
+		"the root alone":                    {Nodes: 1, Dirs: 1},
+		"2 files, 1 directory, 1 hard link": {Nodes: 4, Dirs: 2, Files: 2, Entries: 4},
+		"1 directory, 2 symlinks, 3 others": {Nodes: 7, Dirs: 2, Symlinks: 2, Entries: 6},
+	} {
+		if got := entriesText(n); got != want {
+			t.Errorf("entriesText(%+v) = %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestShareText(t *testing.T) {
+	for _, c := range []struct {
+		fetched, stored int64
+		want            string
+	}{
+		{0, 0, "0.0 % of the image"},
+		{512, 1024, "50.0 % of the image"},
+		{1024, 1024, "100.0 % of the image"},
+		{1100, 1024, "the image has 1.0 KiB"},
+	} {
+		if got := shareText(c.fetched, c.stored); got != c.want {
+			t.Errorf("shareText(%d, %d) = %s, want %s", c.fetched, c.stored, got, c.want)
+		}
+	}
+}
+
+func TestBrief(t *testing.T) {
+	digest, other := strings.Repeat("0123456789abcdef", 4), strings.Repeat("f", 64)
+	for text, want := range map[string]string{
+		"no digest": "no digest",
+		"chunk " + other + " of blob " + digest + ": blob " + digest + ", 10 bytes at 14: s: get blob " + digest + ": hub h does not answer": "chunk ffffffffffff… of blob 0123456789ab…: s: hub h does not answer",
+		"a: blob " + digest + ": gone; b: blob " + digest + ": gone":                                                                         "a: blob 0123456789ab…: gone; b: gone",
+		"/cache/flists/" + digest + ".flist: torn":                                                                                           "/cache/flists/" + digest + ".flist: torn",
+		digest: "0123456789ab…",
+	} {
+		if got := brief(text); got != want {
+			t.Errorf("brief(%q) =\n%q, want\n%q", text, got, want)
+		}
+	}
+}
+
+// TestSeveral sees that each error is told, and the first decides.
+func TestSeveral(t *testing.T) {
+	var e bytes.Buffer
+	a := &app{streams: streams{err: &e}}
+	err := several{fs.ErrNotExist, errs.ErrDenied}
+	if a.report(err); e.String() != "zosfs: file does not exist\nzosfs: access denied\n" || exitCode(err) != exitNotFound {
+		t.Errorf("report: %q, exit %d", &e, exitCode(err))
 	}
 }
 
