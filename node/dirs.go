@@ -117,9 +117,16 @@ func (d Dirs) prepare() error {
 	return nil
 }
 
+// WritableDir is the directory in the state directory where the images below writable mounts
+// are; the service leaves it to whoever mounts those.
+const WritableDir = "rw"
+
 // refuse fails if a mount at dir would hide a directory of the service, or lie inside one.
 func (d Dirs) refuse(dir string) error {
 	dir = resolve(dir)
+	if rw := filepath.Join(resolve(d.State), WritableDir); dir != rw && inside(dir, rw) {
+		return nil
+	}
 	for _, own := range []struct{ what, path string }{{"cache", d.Cache}, {"state", d.State}} {
 		path := resolve(own.path)
 		if inside(dir, path) || inside(path, dir) {

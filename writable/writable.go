@@ -1,16 +1,15 @@
 // Package writable keeps account of the writable mounts of a node.
 //
-// A writable mount is two mounts: the image, which the node service shows at a directory of
-// the state directory, and over it an overlay at the directory that the user named. The
-// kernel serves the overlay; no process of ours has to live for it. What belongs together is
-// written down in the state directory before anything is mounted:
+// A writable mount is two mounts: the image, which the node service shows in a directory of
+// the table, and over it an overlay at the directory that the user named. The kernel serves
+// the overlay; no process of ours has to live for it. What belongs together is written down
+// before anything is mounted:
 //
-//	rw/ID/mount.json   the record
-//	rw/ID/lower/       where the image is mounted
-//	rw/ID/changes/     the changes, where they are to go with the mount
+//	ID/mount.json   the record
+//	ID/lower/       where the image is mounted
+//	ID/changes/     the changes, where they are to go with the mount
 //
-// so that whoever unmounts finds it, after a crash too. A record whose overlay is gone is
-// swept by the next [Table.Sweep].
+// so that whoever unmounts finds it, after a crash too.
 package writable
 
 import (
@@ -33,14 +32,14 @@ import (
 
 // Record is one writable mount.
 type Record struct {
-	Dir     string       `json:"dir"`     // where the overlay is
-	Ref     string       `json:"ref"`     // what the user called the image
-	Digest  flist.Digest `json:"digest"`  // of its flist
-	Changes string       `json:"changes"` // directory of the overlay.Upper
-	Scratch bool         `json:"scratch"` // the changes go with the mount
+	Dir     string       `json:"dir"`             // where the overlay is
+	Ref     string       `json:"ref"`             // what the user called the image
+	Digest  flist.Digest `json:"digest,omitzero"` // of its flist
+	Changes string       `json:"changes"`         // directory of the overlay.Upper
+	Scratch bool         `json:"scratch"`         // the changes go with the mount
 	Since   time.Time    `json:"since"`
 
-	home string // rw/ID
+	home string // directory of the record
 }
 
 // Lower returns where the image is mounted, below the overlay.
@@ -51,12 +50,12 @@ func (r *Record) Upper() (*overlay.Upper, error) {
 	return overlay.Open(r.Changes, r.Digest.String(), overlay.Options{})
 }
 
-// Table has the records of one state directory. Its methods may be called by several
+// Table has the records of one directory. Its methods may be called by several
 // processes at a time; what is at one directory is for one of them.
 type Table struct{ dir string }
 
-// New returns the Table of the state directory state.
-func New(state string) *Table { return &Table{dir: filepath.Join(state, "rw")} }
+// New returns the Table with its records in the directory dir.
+func New(dir string) *Table { return &Table{dir: dir} }
 
 const recordFile = "mount.json"
 

@@ -111,7 +111,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.packCmd(), a.unpackCmd(), a.mountCmd(), a.umountCmd(), a.statusCmd(),
 		a.lsCmd(), a.treeCmd(), a.findCmd(), a.statCmd(), a.catCmd(), a.inspectCmd(), a.verifyCmd(),
-		a.diffCmd(), a.duCmd(), a.mergeCmd(),
+		a.diffCmd(), a.duCmd(), a.mergeCmd(), a.commitCmd(), a.rollbackCmd(),
 		a.cacheCmd(), a.loginCmd(), a.logoutCmd(), a.hubCmd(), a.nodeCmd(), a.versionCmd(), a.completionCmd(),
 	)
 	root.InitDefaultHelpCmd()

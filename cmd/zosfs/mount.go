@@ -27,7 +27,9 @@ type mountOptions struct {
 	openOptions
 	mode       string
 	foreground bool
-	hides      bool // there is something in the directory
+	hides      bool   // there is something in the directory
+	rw         string // directory of the changes, or scratch; "" is read-only
+	rwSize     size
 }
 
 func (a *app) mountCmd() *cobra.Command {
@@ -35,13 +37,19 @@ func (a *app) mountCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "mount REF DIR",
 		Short: "Mount an image; content is fetched when it is read",
-		Long: `Mount an image read-only. The whole tree is there at once; content is fetched when it is
+		Long: `Mount an image. The whole tree is there at once; content is fetched when it is
 read, verified, and kept in the cache that all mounts of this node share. The node service
 holds the mount; it is started when none runs, and ends a minute after its last mount.
 
   zosfs mount http://127.0.0.1:8080/acme/debian:12 /mnt
   zosfs mount --offline acme/debian:12 /mnt       from what is here
   zosfs mount --foreground ./tree.flist /mnt      no service; Ctrl-C unmounts
+  zosfs mount --rw acme/debian:12 /mnt            to write to; the changes go at the unmount
+  zosfs mount --rw=/srv/web acme/debian:12 /mnt   ... or are kept here, and found next time
+
+An image itself never changes: with --rw, an overlay of the kernel keeps what is written in a
+directory of this node. Changes of mode, owner, time or name copy no content; --rw-size bounds
+them. "zosfs commit" makes a new image of them, "zosfs rollback" throws them away.
 
 A read that no source serves within the deadline fails with EIO; "zosfs status" says which
 chunk, and what each source answered. It works again when a source is back.
@@ -63,6 +71,14 @@ Exit codes: 0 mounted, 1 failure, 2 usage, 3 flist damaged, 4 no such image or d
 				return err
 			}
 			o.hides = isFilled(dir)
+			switch {
+			case o.rw == "" && o.rwSize > 0:
+				return usage(c, errors.New("--rw-size bounds the changes of a mount with --rw"))
+			case o.rw != "" && o.foreground:
+				return usage(c, errors.New("--foreground mounts read-only: leave it out, or --rw"))
+			case o.rw != "":
+				return a.mountWritable(c.Context(), given[0], dir, o)
+			}
 			if o.foreground {
 				return a.mountHere(c.Context(), given[0], dir, o)
 			}
@@ -73,15 +89,31 @@ Exit codes: 0 mounted, 1 failure, 2 usage, 3 flist damaged, 4 no such image or d
 	f.StringVar(&o.mode, "mode", "auto", "how to serve it: auto, kernel or fuse")
 	completeFlag(c, "mode", "auto", "kernel", "fuse")
 	f.BoolVar(&o.foreground, "foreground", false, "serve from this process until a signal or an unmount")
+	f.StringVar(&o.rw, "rw", "", "make it writable; with =DIR, keep the changes there")
+	f.Lookup("rw").NoOptDefVal = scratch
+	f.Var(&o.rwSize, "rw-size", "limit of the changes, such as 2G; kept in a disk image of that size")
 	f.Var(&o.limit, "cache-size", "limit of the cache (default 20G)")
 	a.contentFlags(c, &o.openOptions)
 	return a.refFlags(c, &o.openOptions)
 }
 
 func (a *app) mountByNode(ctx context.Context, s, dir string, o mountOptions) error {
-	r, creds, err := a.ref(s)
+	info, err := a.askMount(ctx, s, dir, o)
 	if err != nil {
 		return err
+	}
+	if err := a.mounted(info, o); err != nil {
+		return err
+	}
+	a.noteCache(ctx, o)
+	return nil
+}
+
+// askMount has the node service mount s at dir, and starts it where none runs.
+func (a *app) askMount(ctx context.Context, s, dir string, o mountOptions) (node.MountInfo, error) {
+	r, creds, err := a.ref(s)
+	if err != nil {
+		return node.MountInfo{}, err
 	}
 	req := node.MountRequest{
 		Ref: r.String(), Dir: dir, Mode: o.mode, Deadline: o.deadline, Offline: o.offline, Allow: o.allow, Token: creds.Token(r.Hub),
@@ -89,7 +121,7 @@ func (a *app) mountByNode(ctx context.Context, s, dir string, o mountOptions) er
 	info, err := node.Dial(a.dirs).Mount(ctx, req)
 	if errors.Is(err, node.ErrNotRunning) {
 		if err := node.StartDetached(ctx, a.dirs, a.nodeArgs(o)); err != nil {
-			return err
+			return info, err
 		}
 		info, err = node.Dial(a.dirs).Mount(ctx, req)
 	}
@@ -97,13 +129,9 @@ func (a *app) mountByNode(ctx context.Context, s, dir string, o mountOptions) er
 		err = cmp.Or(a.checkFree(ctx, dir), err) // it knows by now what is there
 	}
 	if err != nil {
-		return refused(ctx, r, creds, err)
+		err = refused(ctx, r, creds, err)
 	}
-	if err := a.mounted(info, o); err != nil {
-		return err
-	}
-	a.noteCache(ctx, o)
-	return nil
+	return info, err
 }
 
 // refused says which token was refused if that was the one in the environment: the service,
@@ -311,9 +339,12 @@ Exit codes: 0 done, 1 busy or another failure, 2 usage, 4 nothing of ours is mou
 // umount asks the service that holds the mount; a mount of another process, or of one that
 // died, is ended here.
 func (a *app) umount(ctx context.Context, dir string, lazy bool) error {
-	err := a.revived(ctx, func() error { return node.Dial(a.dirs).Unmount(ctx, dir, lazy) })
-	if errors.Is(err, node.ErrNotRunning) || errors.Is(err, fs.ErrNotExist) {
-		err = mount.Unmount(ctx, dir, lazy)
+	r, err := a.writable().Find(plainPath(dir))
+	switch {
+	case err == nil:
+		err = a.unmountWritable(ctx, r, lazy)
+	case errors.Is(err, errs.ErrNotFound):
+		err = a.unmount(ctx, dir, lazy)
 	}
 	if err != nil {
 		return whyNot(dir, err)
@@ -323,6 +354,15 @@ func (a *app) umount(ctx context.Context, dir string, lazy bool) error {
 	}
 	a.note("unmounted %s", dir)
 	return nil
+}
+
+// unmount unmounts an image.
+func (a *app) unmount(ctx context.Context, dir string, lazy bool) error {
+	err := a.revived(ctx, func() error { return node.Dial(a.dirs).Unmount(ctx, dir, lazy) })
+	if errors.Is(err, node.ErrNotRunning) || errors.Is(err, fs.ErrNotExist) {
+		err = mount.Unmount(ctx, dir, lazy)
+	}
+	return err
 }
 
 // whyNot says why dir could not be unmounted, where more is known than err says.

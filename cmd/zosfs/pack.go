@@ -29,6 +29,8 @@ type packOptions struct {
 	noCache bool
 	author  string
 	workers number
+	// tree packs what is to be packed, if that is not a directory.
+	tree func(context.Context, pack.Dest, string, pack.Options) (pack.Result, error)
 }
 
 func (a *app) packCmd() *cobra.Command {
@@ -205,7 +207,13 @@ func (a *app) packTree(ctx context.Context, source string, dst pack.Dest, out st
 	o.Progress = new(pack.Progress)
 	o.Count = bar.Shown()
 	stop := bar.Follow(func() { followPack(bar, o.Progress) })
-	res, err := pack.Tree(ctx, source, dst, out, o.Options)
+	tree := o.tree
+	if tree == nil {
+		tree = func(ctx context.Context, dst pack.Dest, out string, o pack.Options) (pack.Result, error) {
+			return pack.Tree(ctx, source, dst, out, o)
+		}
+	}
+	res, err := tree(ctx, dst, out, o.Options)
 	stop()
 	if err != nil {
 		bar.Abort()

@@ -145,6 +145,18 @@ func (u *Upper) Remove() error {
 	return errors.Join(os.RemoveAll(u.dir), u.lock.Close())
 }
 
+// Find returns the directory that overlayfs writes to, of the Upper at dir, which may be
+// mounted.
+func Find(dir string) (string, error) {
+	for _, root := range []string{filepath.Join(dir, diskDir), dir} {
+		upper := filepath.Join(root, "upper")
+		if fi, err := os.Lstat(upper); err == nil && fi.IsDir() {
+			return upper, nil
+		}
+	}
+	return "", fmt.Errorf("changes in %s: nothing was ever mounted with them: %w", dir, errs.ErrNotFound)
+}
+
 // prepare makes upper and work. A new upper directory gets the attributes of the root of the
 // tree, which overlayfs shows in place of those.
 func (u *Upper) prepare(lower string) error {
