@@ -67,10 +67,26 @@ func (m *mounted) close() error {
 func (s *service) mount(ctx context.Context, r MountRequest) (MountInfo, error) {
 	info, err := s.mountAs(ctx, r, flist.Digest{}, func() error { return nil })
 	if err == nil {
+		info.Shared = s.sharedWith(info)
 		s.remains.dropAt(info.Dir) // what was there is not wanted any more
 		s.save(context.WithoutCancel(ctx))
 	}
 	return info, err
+}
+
+// sharedWith returns where the image of a mount was mounted before with another patience, which
+// holds for both.
+func (s *service) sharedWith(info MountInfo) string {
+	m, ok := s.table.at(info.Dir)
+	if !ok || info.Mode != mount.Kernel {
+		return ""
+	}
+	for _, o := range s.table.list() {
+		if o != m && o.info.Mode == mount.Kernel && o.info.Digest == info.Digest && o.request.Deadline != m.request.Deadline {
+			return o.dir()
+		}
+	}
+	return ""
 }
 
 // mountAs is mount, of the flist want if that is not zero, whatever the reference leads to. It

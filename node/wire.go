@@ -75,11 +75,14 @@ type MountInfo struct {
 	// Stale says that the hub was out of reach: this is the version known last.
 	Stale bool `json:"stale"`
 	// Detached says that the mount is out of sight, but programs still use it.
-	Detached bool                `json:"detached"`
-	Refused  []string            `json:"refused"` // sources of the flist that are not followed, with the reason
-	Image    image.Stats         `json:"image"`
-	Kernel   fusefs.Stats        `json:"kernel"` // what the kernel asked for
-	Sources  []multi.SourceStats `json:"sources"`
+	Detached bool     `json:"detached"`
+	Refused  []string `json:"refused"` // sources of the flist that are not followed, with the reason
+	// Shared is where the image was mounted in mode kernel before: one device serves both, and
+	// reads wait as long as that mount was told to.
+	Shared  string              `json:"shared,omitempty"`
+	Image   image.Stats         `json:"image"`
+	Kernel  fusefs.Stats        `json:"kernel"` // what the kernel asked for
+	Sources []multi.SourceStats `json:"sources"`
 }
 
 // Status tells of a node service.

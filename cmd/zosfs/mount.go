@@ -260,6 +260,9 @@ func (a *app) mounted(info node.MountInfo, o mountOptions) error {
 	if info.Reason != "" {
 		a.note("mode %s: %s", info.Mode, info.Reason)
 	}
+	if info.Shared != "" {
+		a.note("--deadline has no effect: the image is mounted at %s already, and reads of both wait as they do there; their errors are in the status of that mount", info.Shared)
+	}
 	a.note("mounted %s at %s: %s, %s", info.Ref, info.Dir, count(info.Counts.Entries, "entry"), bytesText(info.Counts.Size))
 	if o.hides {
 		a.note("%s was not empty; what is in it is hidden until the image is unmounted", info.Dir)
