@@ -17,6 +17,7 @@ import (
 	"github.com/zosfs/zosfs/mount"
 	"github.com/zosfs/zosfs/mount/kernel"
 	"github.com/zosfs/zosfs/node"
+	"github.com/zosfs/zosfs/writable"
 )
 
 func (a *app) statusCmd() *cobra.Command {
@@ -57,6 +58,10 @@ func (a *app) status(ctx context.Context, given []string) error {
 	if err != nil {
 		return err
 	}
+	rw, err := a.showWritable(st, others)
+	if err != nil {
+		return err
+	}
 	if len(given) > 0 {
 		dir := plainPath(given[0])
 		st.Mounts = slices.DeleteFunc(st.Mounts, func(m node.MountInfo) bool { return m.Dir != dir })
@@ -70,10 +75,11 @@ func (a *app) status(ctx context.Context, given []string) error {
 		return a.emit("status", struct {
 			Running bool `json:"running"`
 			node.Status
-			Others []otherMount `json:"others"`
-		}{true, st, others})
+			Others   []otherMount                `json:"others"`
+			Writable map[string]*writable.Record `json:"writable"`
+		}{true, st, others, rw})
 	case a.json:
-		return a.emit("status", map[string]any{"running": false, "mounts": []any{}, "others": others})
+		return a.emit("status", map[string]any{"running": false, "mounts": []any{}, "others": others, "writable": rw})
 	case !running && len(others) == 0:
 		a.note("no node service runs, and nothing is mounted")
 		return nil
@@ -95,12 +101,51 @@ func (a *app) status(ctx context.Context, given []string) error {
 	for _, m := range st.Mounts {
 		next()
 		mountStatus(w, m)
+		if r := rw[m.Dir]; r != nil {
+			fmt.Fprintf(w, "changes\t%s\n", term.Printable([]byte(changesText(r))))
+		}
 	}
 	for _, m := range others {
 		next()
 		fmt.Fprintf(w, "mount\t%s\nimage\t%s\nmode\t%s\nstate\t%s\n", term.Printable([]byte(m.Dir)), term.Printable([]byte(m.Ref)), m.Mode, term.Printable([]byte(m.State)))
 	}
 	return w.Flush()
+}
+
+// showWritable gives images below writable mounts the directories that users know, and returns
+// the records of all writable mounts by these.
+func (a *app) showWritable(st node.Status, others []otherMount) (map[string]*writable.Record, error) {
+	all, err := a.writable().All()
+	if err != nil {
+		return nil, err
+	}
+	rw := make(map[string]*writable.Record, len(all))
+	for _, r := range all {
+		rw[r.Dir] = r
+		lower := plainPath(r.Lower())
+		for i := range st.Mounts {
+			if st.Mounts[i].Dir == lower {
+				st.Mounts[i].Dir = r.Dir
+			}
+		}
+		for i := range others {
+			if others[i].Dir == lower {
+				others[i].Dir = r.Dir
+			}
+		}
+	}
+	return rw, nil
+}
+
+func changesText(r *writable.Record) string {
+	text := r.Changes
+	if r.Scratch {
+		text = "go with the mount"
+	}
+	if !r.Mounted() {
+		text += "; not mounted any more: zosfs umount " + r.Dir + " clears up"
+	}
+	return text
 }
 
 func serviceStatus(w *tabwriter.Writer, st node.Status) {
