@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/zosfs/zosfs/errs"
 	"github.com/zosfs/zosfs/flist"
 	"github.com/zosfs/zosfs/flist/diff"
 	"github.com/zosfs/zosfs/internal/term"
@@ -36,18 +38,20 @@ func (a *app) diffCmd() *cobra.Command {
 		Short: "Show what differs between two images",
 		Long: `Show what differs between the trees of two images, one path a line: + for what B alone has, -
 for what A alone has, ~ for what differs, and in what: type, content, mode, owner, mtime,
-xattrs, target, device, links. Only the flists are read.
+xattrs, target, device, links. Only the flists are read. A and B may be directories where images
+are mounted with --rw: then what they show now is compared.
 
   zosfs diff acme/debian:12 acme/debian:12.1
   zosfs diff --summary acme/debian:12 ./new.flist
+  zosfs diff acme/debian:12 /mnt                         what was written to a mount
   zosfs diff --json acme/debian:12 acme/debian:12.1      one object a line, then the sums
   zosfs diff --exit-code --summary acme/debian:12 ./again.flist
 
 Exit codes: 0 done, 1 failure, or the trees differ and --exit-code is given, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, given []string) error {
-			return a.withRefs(c, given, o, func(op []*ref.Opened) error {
-				differ, err := a.diff(op[0].Flist, op[1].Flist, summary)
+			return a.withTrees(c, given, o, func(t []shownTree) error {
+				differ, err := a.diff(t[0].flist, t[1].flist, summary)
 				if err == nil && differ && code {
 					err = errDiffer
 				}
@@ -76,6 +80,47 @@ func (a *app) withRefs(c *cobra.Command, given []string, o openOptions, use func
 		all = append(all, op)
 	}
 	return use(all)
+}
+
+// shownTree is an image, or what a writable mount shows.
+type shownTree struct {
+	name  string
+	flist *flist.Reader
+}
+
+// withTrees opens images and writable mounts for their metadata.
+func (a *app) withTrees(c *cobra.Command, given []string, o openOptions, use func([]shownTree) error) (err error) {
+	var trees []shownTree
+	var opened []func() error
+	defer func() {
+		for _, done := range opened {
+			err = errors.Join(err, done())
+		}
+	}()
+	for _, s := range given {
+		t, done, err := a.openTree(c.Context(), s, o)
+		if err != nil {
+			return err
+		}
+		trees, opened = append(trees, t), append(opened, done)
+	}
+	return use(trees)
+}
+
+func (a *app) openTree(ctx context.Context, s string, o openOptions) (shownTree, func() error, error) {
+	r, err := a.writable().Find(plainPath(s))
+	if err == nil {
+		live, done, err := a.live(ctx, r)
+		return shownTree{r.Dir, live}, done, err
+	}
+	if !errors.Is(err, errs.ErrNotFound) {
+		return shownTree{}, nil, err
+	}
+	op, err := a.openRef(ctx, s, o)
+	if err != nil {
+		return shownTree{}, nil, err
+	}
+	return shownTree{op.Ref.String(), op.Flist}, op.Close, nil
 }
 
 func (a *app) diff(x, y *flist.Reader, summary bool) (differ bool, err error) {
@@ -153,27 +198,28 @@ func (a *app) duCmd() *cobra.Command {
 		Short: "Show what images take, and what they share",
 		Long: `Show what the content of images takes, alone and together: bytes in files, bytes stored after
 deduplication and compression, and the part of these that no other of the images named has.
-Only the flists are read.
+Only the flists are read. Directories where images are mounted with --rw stand for what they
+show now.
 
   zosfs du acme/debian:12
   zosfs du acme/debian:11 acme/debian:12 acme/debian:12.1
 
 Exit codes: 0 done, 1 failure, 2 usage, 3 flist damaged, 4 no such image, 5 denied, 6 hub unavailable, 130 interrupted.`,
 		Args: args(cobra.MinimumNArgs(1)),
-		RunE: func(c *cobra.Command, given []string) error { return a.withRefs(c, given, o, a.du) },
+		RunE: func(c *cobra.Command, given []string) error { return a.withTrees(c, given, o, a.du) },
 	}
 	return a.refFlags(c, &o)
 }
 
-func (a *app) du(op []*ref.Opened) error {
-	readers := make([]*flist.Reader, len(op))
-	for i := range op {
-		readers[i] = op[i].Flist
+func (a *app) du(trees []shownTree) error {
+	readers := make([]*flist.Reader, len(trees))
+	for i := range trees {
+		readers[i] = trees[i].flist
 	}
 	usage, total := diff.Du(readers...)
 	if a.json {
 		for i, u := range usage {
-			if err := a.emit("usage", usageJSON{op[i].Ref.String(), readers[i].Digest(), u}); err != nil {
+			if err := a.emit("usage", usageJSON{trees[i].name, readers[i].Digest(), u}); err != nil {
 				return err
 			}
 		}
@@ -186,11 +232,11 @@ func (a *app) du(op []*ref.Opened) error {
 	}
 	var alone, unique int64
 	for i, u := range usage {
-		line(bytesText(u.Logical), u.Stored, u.Unique, term.Printable([]byte(op[i].Ref.String())))
+		line(bytesText(u.Logical), u.Stored, u.Unique, term.Printable([]byte(trees[i].name)))
 		alone += u.Stored
 		unique += u.Unique
 	}
-	if len(op) > 1 {
+	if len(trees) > 1 {
 		line("", total.Stored, unique, fmt.Sprintf("together, in place of %s", bytesText(alone)))
 	}
 	return w.Flush()

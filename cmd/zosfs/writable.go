@@ -10,8 +10,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/zosfs/zosfs/blob"
+	"github.com/zosfs/zosfs/chunk"
 	"github.com/zosfs/zosfs/commit"
 	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/flist"
 	"github.com/zosfs/zosfs/internal/credentials"
 	"github.com/zosfs/zosfs/mount/overlay"
 	"github.com/zosfs/zosfs/node"
@@ -234,4 +237,71 @@ func (a *app) baseOf(ctx context.Context, r *writable.Record) (*openBase, func()
 		return nil, nil, errors.Join(err, op.Close())
 	}
 	return &openBase{op, u}, op.Close, nil
+}
+
+// live returns the flist of what a writable mount shows now. Nothing of its content is kept
+// anywhere.
+func (a *app) live(ctx context.Context, r *writable.Record) (_ *flist.Reader, done func() error, err error) {
+	base, closeBase, err := a.baseOf(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, closeBase()) }()
+	tmp, err := a.tempDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(tmp))
+		}
+	}()
+	path := filepath.Join(tmp, "tree.flist")
+	if _, err := commit.Tree(ctx, commit.Source{Dir: r.Dir, Upper: base.upper, Base: base.Flist}, newNowhere(base.Flist), path, pack.Options{}); err != nil {
+		return nil, nil, err
+	}
+	f, err := flist.Open(path, flist.OpenOptions{TempDir: tmp})
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() error { return errors.Join(f.Close(), os.RemoveAll(tmp)) }, nil
+}
+
+// nowhere is a pack.Dest that has what an image has, and keeps nothing.
+type nowhere struct {
+	chunks map[chunk.Digest]blob.Location
+	blobs  map[blob.Digest]int64 // sizes
+}
+
+func newNowhere(r *flist.Reader) *nowhere {
+	n := &nowhere{make(map[chunk.Digest]blob.Location, r.Counts().Chunks), make(map[blob.Digest]int64)}
+	for _, c := range r.Chunks() {
+		n.chunks[c.Chunk] = blob.Location{Blob: r.Blob(c.Blob).Digest, Ref: c.Ref}
+	}
+	for _, b := range r.Blobs() {
+		n.blobs[b.Digest] = b.Size
+	}
+	return n
+}
+
+// Put implements store.Putter.
+func (*nowhere) Put(context.Context, blob.Digest, []byte) error { return nil }
+
+// Stat implements store.Stater.
+func (n *nowhere) Stat(_ context.Context, id blob.Digest) (int64, error) {
+	if size, ok := n.blobs[id]; ok {
+		return size, nil
+	}
+	return 0, fmt.Errorf("blob %v: %w", id, errs.ErrNotFound)
+}
+
+// Locate implements store.Locator.
+func (n *nowhere) Locate(_ context.Context, chunks []chunk.Digest) (map[chunk.Digest]blob.Location, error) {
+	found := make(map[chunk.Digest]blob.Location)
+	for _, d := range chunks {
+		if l, ok := n.chunks[d]; ok {
+			found[d] = l
+		}
+	}
+	return found, nil
 }
