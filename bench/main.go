@@ -29,6 +29,7 @@ type options struct {
 	debian   string
 	modes    string
 	peers    string
+	trees    string
 	files    int
 	big      int64 // bytes
 	link     int64 // bytes
@@ -99,6 +100,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.debian, "debian", "", "a Debian root to take instead of one from debootstrap")
 	f.StringVar(&o.modes, "modes", "kernel,fuse", "modes of mounting; those that do not work are left out")
 	f.StringVar(&o.peers, "peers", allPeers(), "other programs to measure too, separated by commas; installed where one command does")
+	f.StringVar(&o.trees, "trees", "debian,go,grown,big", "trees of section read, separated by commas")
 	f.IntVar(&o.files, "files", 0, "files of the generated tree (default 25,000, quick 8,000)")
 	big := f.Int64("big", 0, "MiB of the big file (default 1024, quick 256)")
 	f.Float64Var(&o.rateMbit, "rate", 20, "Mbit/s of the slow link")

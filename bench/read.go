@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -110,6 +111,9 @@ func (b *bench) reads(ctx context.Context) error {
 	}
 	mem := b.rep.table("Memory while reading: of the process that serves the mount")
 	for _, t := range []*tree{b.trees.debian, b.trees.toolchain, b.trees.grown, b.trees.big} {
+		if !slices.Contains(split(b.options.trees), t.name) {
+			continue
+		}
 		err := b.readTree(ctx, t, tables, mem)
 		if ctx.Err() != nil {
 			return ctx.Err()
