@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zosfs/zosfs/errs"
+	"github.com/zosfs/zosfs/internal/fscontext"
 )
 
 // fstype is the type of the file system, in the mount table too.
@@ -114,22 +115,14 @@ func open(source, device string) (int, error) {
 
 // explained adds what the kernel says of an error of a file system in the making.
 func explained(fs int, err error) error {
-	var said []string
-	for buf := make([]byte, 4096); len(said) < 8; {
-		n, rerr := unix.Read(fs, buf)
-		if rerr != nil || n <= 0 {
-			break
-		}
-		said = append(said, strings.TrimSpace(strings.TrimPrefix(string(buf[:n]), "e ")))
-	}
+	said := fscontext.Explain(fs, err)
 	switch {
-	case len(said) > 0:
+	case said != err: //nolint:errorlint // the very same: the kernel said nothing
+		return said
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("erofs: %w (the kernel log says why)", err)
-	default:
-		return fmt.Errorf("erofs: %w", err)
 	}
-	return fmt.Errorf("%s: %w", strings.Join(said, "; "), err)
+	return fmt.Errorf("erofs: %w", err)
 }
 
 // attach shows the mount fd at dir and closes it.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zosfs/zosfs/internal/fscontext"
 )
 
 // Mount shows the tree that is mounted at lower, with the changes in u, at the directory at.
@@ -30,15 +32,15 @@ func (u *Upper) Mount(lower, at string) (dev uint64, err error) {
 		{"metacopy", "on"}, {"redirect_dir", "on"}, {"index", "on"}, {"xino", "on"},
 	} {
 		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
-			return 0, fmt.Errorf("overlay over %s with %s=%s: %w", lower, o[0], o[1], explained(fs, err))
+			return 0, fmt.Errorf("overlay over %s with %s=%s: %w", lower, o[0], o[1], fscontext.Explain(fs, err))
 		}
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
-		return 0, fmt.Errorf("overlay over %s with changes in %s: %w", lower, u.dir, explained(fs, err))
+		return 0, fmt.Errorf("overlay over %s with changes in %s: %w", lower, u.dir, fscontext.Explain(fs, err))
 	}
 	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 	if err != nil {
-		return 0, fmt.Errorf("overlay over %s: %w", lower, explained(fs, err))
+		return 0, fmt.Errorf("overlay over %s: %w", lower, fscontext.Explain(fs, err))
 	}
 	mount := os.NewFile(uintptr(fd), "overlay")
 	defer func() { _ = mount.Close() }()
@@ -55,22 +57,4 @@ func (u *Upper) Mount(lower, at string) (dev uint64, err error) {
 // escaped writes a path as lowerdir takes it: a colon would begin the next layer.
 func escaped(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `:`, `\:`).Replace(path)
-}
-
-// explained adds what the kernel says of an error of a file system in the making.
-func explained(fs int, err error) error {
-	var said []string
-	for buf := make([]byte, 4096); len(said) < 8; {
-		n, rerr := unix.Read(fs, buf)
-		if rerr != nil || n <= 0 {
-			break
-		}
-		if line, is := strings.CutPrefix(strings.TrimSpace(string(buf[:n])), "e "); is {
-			said = append(said, line)
-		}
-	}
-	if len(said) == 0 {
-		return err
-	}
-	return fmt.Errorf("%s: %w", strings.Join(said, "; "), err)
 }

@@ -112,9 +112,6 @@ func (u *Upper) root() string {
 	return u.dir
 }
 
-// Path returns the directory of the Upper.
-func (u *Upper) Path() string { return u.dir }
-
 // Dir returns the directory that overlayfs writes to. It may be read while it is mounted.
 func (u *Upper) Dir() string { return filepath.Join(u.root(), "upper") }
 
